@@ -1,0 +1,86 @@
+"""What an IO cost, counted from its records alone, so that the meters of any instant are a sum over a prefix."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from labkit.trace.events import (
+    DmaMap,
+    DmaUnmap,
+    GupPin,
+    GupUnpin,
+    IotlbFlush,
+    NvmeSetupCmd,
+    Record,
+)
+
+
+@dataclass(slots=True)
+class Meters:
+    """Sums over records. A descriptor is memory that describes memory: a phyr, a bio_vec, a saved mapping, a PRP list."""
+
+    descriptor_bytes: int = 0
+    pin_atomics: int = 0
+    struct_pages_touched: int = 0
+    conversions: int = 0
+    """Elements copied from one scatter-gather type into another between the pin and the DMA mapping."""
+    dma_maps: int = 0
+    iotlb_syncs: int = 0
+
+    def add(self, rec: Record) -> None:
+        """Add what `rec` says."""
+        match rec:
+            case GupPin():
+                self.descriptor_bytes += rec.descriptor_bytes
+                self.pin_atomics += rec.atomics
+                self.struct_pages_touched += rec.struct_pages
+                self.conversions += rec.struct_pages
+            case GupUnpin():
+                self.pin_atomics += rec.atomics
+                self.struct_pages_touched += rec.struct_pages
+            case DmaMap():
+                self.descriptor_bytes += rec.descriptor_bytes
+                self.struct_pages_touched += rec.struct_pages
+                self.conversions += rec.conversions
+                self.dma_maps += rec.maps
+            case NvmeSetupCmd():
+                self.descriptor_bytes += rec.descriptor_bytes
+            case DmaUnmap() | IotlbFlush():
+                self.iotlb_syncs += rec.syncs
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the sums by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """How many bytes were pinned and let go of, in 4 KiB frames, and how many are held still."""
+
+    taken: int
+    released: int
+
+    @property
+    def held(self) -> int:
+        """Frames pinned and not released."""
+        return self.taken - self.released
+
+
+def meters(records: Iterable[Record]) -> Meters:
+    """Return the sums over `records`."""
+    total = Meters()
+    for rec in records:
+        total.add(rec)
+    return total
+
+
+def pins(records: Iterable[Record]) -> Pins:
+    """Return how many frames the pins of `records` covered, as nr_foll_pin_acquired counts them (MM-17)."""
+    frames: dict[int, int] = {}
+    taken = released = 0
+    for rec in records:
+        if isinstance(rec, GupPin):
+            frames[rec.token] = sum(((a + n + 4095) >> 12) - (a >> 12) for a, n in rec.ranges)
+            taken += frames[rec.token]
+        elif isinstance(rec, GupUnpin):
+            released += frames.pop(rec.token)
+    return Pins(taken, released)

@@ -1,0 +1,105 @@
+"""Traces in and out of files: versioned JSON, gzipped where the name ends in .gz.
+
+A file is data: it is parsed, checked against the record types, and never evaluated.
+"""
+
+import errno
+import gzip
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from labkit.errors import TraceError
+from labkit.trace.events import RECORDS, Record
+from labkit.trace.snapshot import MemoryMap, state_at
+from labkit.trace.trace import Trace
+from labkit.units import Nsec
+
+FORMAT = "labkit-trace-1"
+MAX_BYTES = 512 << 20
+"""The largest text that is read, in bytes after decompression."""
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class _File:
+    format: str
+    meta: dict[str, Any]
+    zones: list[tuple[str, int, int]]
+    others: list[tuple[int, int, str]]
+    records: list[list[Any]]
+
+
+_ADAPTERS = {name: TypeAdapter(cls) for name, cls in RECORDS.items()}
+
+
+def dumps(trace: Trace) -> str:
+    """Return `trace` as JSON text of the format labkit-trace-1."""
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "meta": trace.meta,
+            "zones": trace.memory.zones,
+            "others": trace.memory.others,
+            "records": [[type(rec).__name__, *rec] for rec in trace.records],
+        },
+        separators=(",", ":"),
+    )
+
+
+def loads(text: str | bytes, source: str = "trace") -> Trace:
+    """Return the trace that `text` holds; `source` names it in errors.
+
+    Raises TraceError for text that is not JSON, not of this format and version, or whose records do not fit their type.
+    """
+    try:
+        raw = json.loads(text)
+        if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+            found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
+            raise TraceError(source, f"format {found!r}", f"is not {FORMAT}", errno.EPROTO)
+        file = TypeAdapter(_File).validate_python(raw)
+        records = tuple(_record(row) for row in file.records)
+        state_at(records, Nsec(records[-1].t if records else 0))
+    except (ValueError, KeyError, TypeError, RecursionError) as bad:
+        if isinstance(bad, TraceError):
+            raise
+        raise TraceError(source, _first(bad), f"does not fit {FORMAT}", errno.EPROTO) from bad
+    return Trace(records, MemoryMap(tuple(file.zones), tuple(file.others)), file.meta)
+
+
+def save(trace: Trace, path: Path) -> None:
+    """Write `trace` to `path`."""
+    data = dumps(trace).encode()
+    path.write_bytes(gzip.compress(data, 6, mtime=0) if path.suffix == ".gz" else data)
+
+
+def load(path: Path) -> Trace:
+    """Read a trace from `path`. Raises TraceError for a file that is missing, cut, too large or not a trace."""
+    try:
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = zlib.decompressobj(31).decompress(data, MAX_BYTES)
+    except (OSError, zlib.error) as bad:
+        code = bad.errno if isinstance(bad, OSError) and bad.errno else errno.EPROTO
+        raise TraceError(str(path), "file", f"cannot be read: {bad}", code) from bad
+    return loads(data, str(path))
+
+
+def _record(row: list[Any]) -> Record:
+    name, *fields = row
+    if name not in RECORDS:
+        raise ValueError(f"record {name!r}")
+    record: Record = _ADAPTERS[name].validate_python(fields, strict=False)
+    return record
+
+
+def _first(bad: Exception) -> str:
+    """Return the first complaint of `bad` in one line."""
+    if isinstance(bad, ValidationError):
+        err = bad.errors()[0]
+        where = ".".join(str(part) for part in err["loc"])
+        return f"{where}: {err['msg']}" if where else str(err["msg"])
+    return str(bad).splitlines()[0][:200] if str(bad) else type(bad).__name__
