@@ -20,8 +20,13 @@ class LabkitError(Exception):
 
     def __init__(self, layer: str, what: str, rule: str, errno: int) -> None:
         """Say that `layer` refuses `what` by `rule`; `errno` is a positive number of the errno module."""
-        super().__init__(f"{layer}: {what} {rule} ({errno_name(errno)})")
+        super().__init__(rule)
         self.layer, self.what, self.rule, self.errno = layer, what, rule, errno
+        self.args = (layer, what, rule, errno)  # so that it can be copied and pickled
+
+    def __str__(self) -> str:
+        """Return the whole sentence."""
+        return f"{self.layer}: {self.what} {self.rule} ({self.errno_name})"
 
     @property
     def errno_name(self) -> str:
@@ -43,13 +48,13 @@ class TraceError(BadInput):
     """A file that is not a trace, or not one of a version that is known here."""
 
 
-class SyscallError(LabkitError, OSError):
+class SyscallError(LabkitError, OSError):  # type: ignore[misc]  # OSError.errno may be None, here it never is
     """The kernel of the lab refuses a call; `errno` is what a program would find in errno."""
 
     exit_code = 2
 
 
-class NotAllowed(LabkitError, PermissionError):
+class NotAllowed(LabkitError, PermissionError):  # type: ignore[misc]  # the same
     """This machine does not allow it; the rule names the remedy."""
 
     exit_code = 3

@@ -27,9 +27,7 @@ class BioVecs(tuple[BioVec, ...]):
     @classmethod
     def of(cls, ranges: Iterable[Range]) -> Self:
         """Return one bio_vec for each physical (addr, len)."""
-        return cls(
-            BioVec(Page(Pfn(addr >> PAGE_SHIFT)), length, addr % PAGE_SIZE) for addr, length in ranges
-        )
+        return cls(BioVec(Page(Pfn(addr >> PAGE_SHIFT)), length, addr % PAGE_SIZE) for addr, length in ranges)
 
     @property
     def nbytes(self) -> int:

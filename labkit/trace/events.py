@@ -55,14 +55,14 @@ class MmPageFree(NamedTuple):
 
 
 class SysEnter(NamedTuple):
-    """A system call begins: `count` bytes between `buf` (user address) and `pos` (bytes) of file `fd`."""
+    """A system call begins: `nbytes` bytes between `buf` (user address) and `pos` (bytes) of file `fd`."""
 
     t: int
     io: int
     name: str
     fd: int
     buf: int
-    count: int
+    nbytes: int
     pos: int
 
 
@@ -111,7 +111,7 @@ class BlkdevDirectIO(NamedTuple):
     t: int
     io: int
     pos: int
-    count: int
+    nbytes: int
     path: str
 
 
@@ -270,5 +270,5 @@ Record = (
     | LoRwAio | DeviceStart | DeviceDma | NvmeCompleteRq | BlockRqComplete
 )  # fmt: skip
 
-RECORDS: dict[str, type[Record]] = {cls.__name__: cls for cls in Record.__args__}  # type: ignore[attr-defined]
+RECORDS: dict[str, type[Record]] = {cls.__name__: cls for cls in Record.__args__}
 """Every record type by its name."""

@@ -12,9 +12,9 @@ from labkit.trace.events import (
     GupPin,
     GupUnpin,
     IotlbFlush,
+    Mmap,
     MmPageAlloc,
     MmPageFree,
-    Mmap,
     Munmap,
     Ranges,
     Record,
@@ -47,7 +47,6 @@ class PinState(NamedTuple):
 class DmaState(NamedTuple):
     """One DMA mapping at one instant. `live` is False once unmapped but still reachable through the IOTLB."""
 
-    rq: int
     dma: Ranges
     phys: Ranges
     live: bool
@@ -91,6 +90,7 @@ class _State:
     vmas: dict[int, tuple[int, int, str, str]] = field(default_factory=dict)
     pages: dict[int, int] = field(default_factory=dict)
     folios: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    refs: dict[int, int] = field(default_factory=dict)
     pins: dict[int, PinState] = field(default_factory=dict)
     dma: dict[int, DmaState] = field(default_factory=dict)
     tags: dict[int, int] = field(default_factory=dict)
@@ -100,9 +100,7 @@ class _State:
             case Mmap():
                 self.vmas[rec.addr] = (rec.addr, rec.len, rec.prot, rec.name)
             case Munmap():
-                self.vmas.pop(rec.addr)
-                for va in range(rec.addr, rec.addr + rec.len, PAGE_SIZE):
-                    self.pages.pop(va, None)
+                self._munmap(rec)
             case MmPageAlloc():
                 self._alloc(rec)
             case MmPageFree():
@@ -115,7 +113,7 @@ class _State:
                 pin = self.pins.pop(rec.token)
                 self._count(pin.ranges, pin.policy, -1)
             case DmaMap():
-                self.dma[rec.rq] = DmaState(rec.rq, rec.dma, rec.phys, live=True)
+                self.dma[rec.rq] = DmaState(rec.dma, rec.phys, live=True)
             case DmaUnmap():
                 mapping = self.dma.pop(rec.rq)
                 if rec.stale:
@@ -135,6 +133,15 @@ class _State:
                 va += PAGE_SIZE
         for pfn in _heads(rec.ranges, rec.order):
             self.folios[pfn] = (rec.order, rec.refs, 0)
+            self.refs[pfn] = rec.refs
+
+    def _munmap(self, rec: Munmap) -> None:
+        self.vmas.pop(rec.addr)
+        for va in range(rec.addr, rec.addr + rec.len, PAGE_SIZE):
+            pfn = self.pages.pop(va, 0) >> PAGE_SHIFT
+            if pfn in self.refs:
+                order, refcount, pincount = self.folios[pfn]
+                self.folios[pfn] = (order, refcount - self.refs.pop(pfn), pincount)
 
     def _count(self, ranges: Ranges, policy: str, sign: int) -> None:
         """Account a pin as the policy does: 'page' counts on each page (MM-13, MM-14), 'range' on none."""
@@ -159,7 +166,7 @@ class _State:
             pages=translation_runs(sorted(self.pages.items())),
             folios=tuple(FolioState(pfn, *self.folios[pfn]) for pfn in sorted(self.folios)),
             pins=tuple(self.pins[k] for k in sorted(self.pins)),
-            dma=tuple(self.dma[k] for k in sorted(self.dma)),
+            dma=tuple(sorted(self.dma.values())),
             tags=tuple(sorted(self.tags.items())),
         )
 

@@ -12,33 +12,21 @@ _log = logging.getLogger(__name__)
 class Tracer:
     """A list of records in the order of time, and the sinks that see each one as it comes.
 
-    `emit` is the list's own append while nobody watches: the hot path pays for one call and no test.
+    Who watches is settled at the start: with nobody, `emit` is the list's own append, and the hot path pays for one
+    call and no test. Layers keep `emit`, not the tracer.
     """
 
-    def __init__(self) -> None:
-        """Begin with no records and no sinks."""
+    def __init__(self, *sinks: Sink) -> None:
+        """Tell `sinks` of every record. One that raises is dropped and logged; the run goes on."""
         self.records: list[Record] = []
-        self.emit: Sink = self.records.append
-        self._sinks: list[Sink] = []
-
-    def watch(self, sink: Sink) -> None:
-        """Call `sink` with every record from now on. A sink that raises is dropped and logged; the run goes on."""
-        self._sinks.append(sink)
-        self.emit = self._append_and_tell
-
-    def off(self) -> None:
-        """Forget every record from now on, and tell nobody."""
-        self.emit = _forget
+        self._sinks = list(sinks)
+        self.emit: Sink = self._append_and_tell if sinks else self.records.append
 
     def _append_and_tell(self, record: Record) -> None:
         self.records.append(record)
         for sink in tuple(self._sinks):
             try:
                 sink(record)
-            except Exception:
+            except Exception:  # whatever a watcher does wrong, the IO goes on
                 _log.exception("a sink raised on %s and is dropped", type(record).__name__)
                 self._sinks.remove(sink)
-
-
-def _forget(_record: Record) -> None:
-    """Keep nothing."""

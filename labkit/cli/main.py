@@ -1,0 +1,109 @@
+"""The command line. Exit codes: 0 done, 1 a check failed, 2 bad input, 3 this machine does not allow it."""
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from labkit.cli.doctor import doctor as show_doctor
+from labkit.errors import LabkitError
+from labkit.scenario import Scenario
+
+app = typer.Typer(
+    name="labkit",
+    help="Watch one direct IO travel from a user buffer to the device and back.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+EXIT_FAILED = 1
+
+System = Annotated[str | None, typer.Option(help="Currency: phyr (proposed) or page (Linux 6.18).")]
+Device = Annotated[str | None, typer.Option(help="nvme (simulated) or loop (a real loop device, as root).")]
+Op = Annotated[str | None, typer.Option(help="read or write.")]
+Size = Annotated[str | None, typer.Option(help="Bytes of the IO, such as 4096 or 1MiB.")]
+Offset = Annotated[str | None, typer.Option(help="Where on the device, in bytes.")]
+Folio = Annotated[str | None, typer.Option(help="What the buffer is made of: 4KiB, 64KiB or 2MiB.")]
+Fragmentation = Annotated[str | None, typer.Option(help="0.0 (fresh boot) to 1.0 (no two folios touch).")]
+Iommu = Annotated[str | None, typer.Option(help="off, lazy or strict.")]
+Ram = Annotated[str | None, typer.Option(help="Memory of the machine.")]
+Seed = Annotated[str | None, typer.Option(help="The same seed, the same run.")]
+Buffer = Annotated[str | None, typer.Option(help="What is at the buffer's address: mapped, readonly or unmapped.")]
+Skew = Annotated[str | None, typer.Option(help="Bytes into its first page at which the buffer begins.")]
+Count = Annotated[str | None, typer.Option(help="How many times the IO is done.")]
+ScenarioFile = Annotated[Path | None, typer.Option("--scenario", help="A TOML or JSON file; options go on top of it.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+
+def scenario_of(file: Path | None, **options: str | None) -> Scenario:
+    """Return the scenario in `file`, or the default one, with the options that were given on top."""
+    base: dict[str, Any] = Scenario.load(file).model_dump(exclude_unset=True) if file else {}
+    return Scenario.of(base | {name: value for name, value in options.items() if value is not None})
+
+
+@app.command(epilog="Example: labkit run --system phyr --size 1MiB --fragmentation 0.9 --iommu strict --json")
+def run(
+    system: System = None, device: Device = None, op: Op = None, size: Size = None, offset: Offset = None,
+    folio: Folio = None, fragmentation: Fragmentation = None, iommu: Iommu = None, ram: Ram = None, seed: Seed = None,
+    buffer: Buffer = None, skew: Skew = None, count: Count = None, scenario: ScenarioFile = None,
+    save: Annotated[Path | None, typer.Option(help="Keep the trace: FILE.json or FILE.json.gz.")] = None,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Do one IO on a machine of your making, and tell its story."""
+    from labkit.cli.run import run_scenario  # noqa: PLC0415 - the engine is loaded when it is needed
+
+    options = {
+        "system": system, "device": device, "op": op, "size": size, "offset": offset, "folio": folio,
+        "fragmentation": fragmentation, "iommu": iommu, "ram": ram, "seed": seed, "buffer": buffer, "skew": skew,
+        "count": count,
+    }  # fmt: skip
+    try:
+        code = run_scenario(scenario_of(scenario, **options), save=save, json=json)
+    except LabkitError as bad:
+        code = refuse(bad, json=json)
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: labkit export -o io.html --system page --size 256KiB --fragmentation 1")
+def export(
+    out: Annotated[Path, typer.Option("-o", "--out", help="The page to write: FILE.html.")],
+    trace: Annotated[Path | None, typer.Option(help="A trace kept by run --save, instead of a new run.")] = None,
+    system: System = None, device: Device = None, op: Op = None, size: Size = None, offset: Offset = None,
+    folio: Folio = None, fragmentation: Fragmentation = None, iommu: Iommu = None, ram: Ram = None, seed: Seed = None,
+    buffer: Buffer = None, skew: Skew = None, scenario: ScenarioFile = None,
+) -> None:  # fmt: skip
+    """Write the Explorer of a run as a page that works from a file, with no network."""
+    from labkit.cli.run import export_page  # noqa: PLC0415 - the same
+
+    options = {
+        "system": system, "device": device, "op": op, "size": size, "offset": offset, "folio": folio,
+        "fragmentation": fragmentation, "iommu": iommu, "ram": ram, "seed": seed, "buffer": buffer, "skew": skew,
+    }  # fmt: skip
+    try:
+        code = export_page(out, trace, None if trace else scenario_of(scenario, **options))
+    except LabkitError as bad:
+        code = refuse(bad, json=False)
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: labkit doctor --json")
+def doctor(json: Json = False) -> None:
+    """Say what this machine allows, and for each no the reason and the remedy."""
+    raise typer.Exit(show_doctor(json))
+
+
+def refuse(bad: LabkitError, *, json: bool) -> int:
+    """Say why not, in one sentence; return the exit code."""
+    if json:
+        sys.stdout.write(json_module.dumps({"result": bad.errno_name, "verified": False, "error": str(bad)}) + "\n")
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(str(bad))
+    return bad.exit_code
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,1 @@
+"""The simulated floor: memory, buses and devices. It sees bus addresses only."""

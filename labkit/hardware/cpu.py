@@ -1,0 +1,43 @@
+"""What the work of the host costs in time: a table in data/, where every number has its origin."""
+
+import errno
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
+
+from labkit.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """Nanoseconds for one piece of work each; the table in data/cpu.toml says what and where from."""
+
+    syscall: float
+    walk: float
+    pin: float
+    unpin: float
+    bio_alloc: float
+    vec: float
+    split: float
+    getrq: float
+    dma_map: float
+    iova_alloc: float
+    iopte: float
+    iotlb_sync: float
+    lazy_unmap: float
+    sqe: float
+    prp: float
+    doorbell: float
+    irq: float
+    wakeup: float
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the table at `path`. Raises BadInput for a number that is missing, negative or without an origin."""
+        table = tomllib.loads(path.read_text())
+        for name in (field.name for field in fields(cls)):
+            row = table.get(name, {})
+            if not (isinstance(row.get("ns"), int | float) and row["ns"] >= 0 and row.get("origin")):
+                raise BadInput("cpu", f"{path.name}: {name}", "needs ns >= 0 and an origin", errno.EINVAL)
+        return cls(**{field.name: table[field.name]["ns"] for field in fields(cls)})

@@ -1,0 +1,75 @@
+"""What every device and every bus has in common."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from simpy import Event
+
+from labkit.hardware.clock import Clock
+from labkit.trace.events import Ranges
+
+
+class Command(NamedTuple):
+    """One command for a device, as its driver leaves it.
+
+    A controller that fetches its commands reads `slot` of its submission queue and nothing else; a device without
+    one is told `write`, `sector` (512 bytes each), `nbytes` and the memory in `ranges` (bus addresses).
+    `io` and `rq` name the command in the trace.
+    """
+
+    io: int
+    rq: int
+    slot: int
+    write: bool
+    sector: int
+    nbytes: int
+    ranges: Ranges
+
+
+class Device(Protocol):
+    """A block device."""
+
+    nbytes: int
+    """Capacity in bytes."""
+
+    def submit(self, cmd: Command) -> Event:
+        """Take `cmd`; the event fires when it is done, its value a status: 0, or what the device has to say."""
+
+    def peek(self, pos: int, nbytes: int) -> bytes:
+        """Return the `nbytes` bytes that the medium holds at `pos`, by a way that no IO takes."""
+
+    def poke(self, pos: int, data: bytes) -> None:
+        """Set the bytes of the medium at `pos`, by a way that no IO takes."""
+
+
+class Bus(Protocol):
+    """How a device reaches memory."""
+
+    def views(self, addr: int, nbytes: int) -> Sequence[memoryview]:
+        """Return writable views of the `nbytes` bytes at bus address `addr`. Raises BusFault where it leads nowhere."""
+
+
+class BusFault(Exception):  # noqa: N818 - what the hardware calls it
+    """A device has put an address on the bus that nothing answers to."""
+
+    def __init__(self, addr: int) -> None:
+        """`addr`: the bus address."""
+        super().__init__(f"no memory answers to bus address {addr:#x}")
+        self.addr = addr
+
+
+class Server:
+    """A first-come, first-served resource that needs no queue: it knows when it will be free."""
+
+    __slots__ = ("_env", "_free")
+
+    def __init__(self, env: Clock) -> None:
+        """Begin idle."""
+        self._env, self._free = env, 0
+
+    def reserve(self, service: int) -> int:
+        """Take the next `service` ns of the server; return the ns until they begin. Call it at the arrival."""
+        now = int(self._env.now)
+        start = max(self._free, now)
+        self._free = start + service
+        return start - now

@@ -1,0 +1,1 @@
+"""The descent: syscall, dio, currency, fs, block, drivers, dma; mm beside them."""

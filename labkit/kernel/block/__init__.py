@@ -1,0 +1,1 @@
+"""Bios become requests that fit their queue."""

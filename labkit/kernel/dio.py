@@ -1,0 +1,129 @@
+"""Direct IO: pin, hand over, wait, unpin; whatever happens in between, nothing stays held."""
+
+from collections.abc import Callable, Generator
+from functools import partial
+from itertools import count
+from typing import Any, NamedTuple
+
+from simpy import Event
+
+from labkit.errors import SyscallError
+from labkit.hardware.clock import Clock
+from labkit.hardware.cpu import Cpu
+from labkit.kernel.block.bio import Bio
+from labkit.kernel.block.blk_mq import RequestQueue
+from labkit.kernel.currency.ops import Currency, Hold, Kiocb
+from labkit.kernel.fs.bdev import BlockDeviceFile
+from labkit.trace.events import BlkdevDirectIO, GupPin, GupUnpin, Record
+
+Steps = Generator[Event, Any, None]
+
+
+class File(NamedTuple):
+    """An open file: what it is, and the queue of the device below it."""
+
+    bdev: BlockDeviceFile
+    queue: RequestQueue
+
+
+class _Dio:
+    """One direct IO on its way (struct blkdev_dio): what it holds, and what it has sent."""
+
+    __slots__ = ("bios", "file", "holds", "iocb", "owed", "short", "start")
+
+    def __init__(self, iocb: Kiocb, file: File) -> None:
+        self.iocb, self.file = iocb, file
+        self.holds: dict[int, Hold] = {}
+        self.bios: list[Bio] = []
+        self.start = self.owed = 0
+        self.short: SyscallError | None = None
+
+
+class DirectIO:
+    """The direct IO of one machine, in one currency."""
+
+    def __init__(self, env: Clock, cpu: Cpu, currency: Currency, emit: Callable[[Record], None]) -> None:
+        """Do IO in `currency`."""
+        self.env, self.cpu, self.currency, self._emit = env, cpu, currency, emit
+        self._ios = count(1)
+
+    def next_io(self) -> int:
+        """Return the number of the next IO."""
+        return next(self._ios)
+
+    def direct_io(self, iocb: Kiocb, file: File) -> Generator[Event, Any, int]:
+        """Move `iocb.nbytes` bytes; return how many were moved.
+
+        Raises SyscallError: what pinning says where nothing could be pinned, else what the first failed bio says
+        (DIO-14). A short pin is a short count up to 256 pages, and EFAULT above, though the first bios were done (R6).
+        """
+        dio = _Dio(iocb, file)
+        try:
+            while dio.start < iocb.nbytes and dio.short is None:
+                yield from self._pin_and_submit(dio)
+        finally:
+            for bio in dio.bios:
+                if not bio.done.processed:
+                    yield bio.done
+            for token in tuple(dio.holds):
+                self._unpin(dio, token)
+            iocb.mm.release_orphans()
+            yield self.env.timeout(dio.owed)
+        return self._result(dio)
+
+    def _pin_and_submit(self, dio: _Dio) -> Steps:
+        """Pin what the currency takes in one step, and send it down; a page that cannot be had ends the IO here."""
+        iocb = dio.iocb
+        try:
+            hold = self.currency.pin(iocb, dio.start)
+        except SyscallError as bad:
+            dio.short = bad
+            return
+        now, policy = self.env.now, self.currency.policy
+        token = iocb.mm.ledger.pin(iocb.io, now, policy, hold.ranges)
+        dio.holds[token] = hold
+        self._emit(
+            GupPin(
+                now, iocb.io, token, policy, iocb.buf + dio.start, hold.ranges, hold.ptes, hold.atomics,
+                hold.struct_pages, hold.descriptor_bytes,
+            )
+        )  # fmt: skip
+        cpu = self.cpu
+        yield self.env.timeout(int(cpu.walk * hold.ptes + cpu.pin * hold.atomics + cpu.vec * len(hold.ranges)))
+        yield from self._submit(dio, token, hold)
+        dio.start += hold.nbytes
+
+    def _submit(self, dio: _Dio, token: int, hold: Hold) -> Steps:
+        iocb, bdev, pos = dio.iocb, dio.file.bdev, dio.iocb.pos + dio.start
+        self._emit(BlkdevDirectIO(self.env.now, iocb.io, pos, hold.nbytes, bdev.path(iocb.buf, iocb.nbytes)))
+        yield self.env.timeout(int(self.cpu.bio_alloc))
+        for bio in bdev.bios(iocb.io, pos, hold.payload, write=iocb.write):
+            bio.start = bio.sector * 512 - iocb.pos
+            if self.currency.per_bio:
+                bio.end_io = partial(self._bio_release_pages, dio, token)
+            dio.bios.append(bio)
+            yield from dio.file.queue.submit_bio(bio)
+
+    def _bio_release_pages(self, dio: _Dio, token: int, _bio: Bio) -> None:
+        """Let go of one bio's pages while others are still on their way; only the last bio keeps the caller waiting."""
+        dio.owed = 0
+        self._unpin(dio, token)
+
+    def _unpin(self, dio: _Dio, token: int) -> None:
+        """Let go of one hold, and owe the time that it takes."""
+        iocb, hold = dio.iocb, dio.holds.pop(token)
+        iocb.mm.ledger.unpin(token)
+        released = self.currency.unpin(iocb, hold)
+        self._emit(GupUnpin(self.env.now, iocb.io, token, released.atomics, released.struct_pages))
+        dio.owed += int(self.cpu.unpin * released.atomics)
+
+    @staticmethod
+    def _result(dio: _Dio) -> int:
+        iocb, bdev = dio.iocb, dio.file.bdev
+        for bio in dio.bios:
+            if bio.error:
+                where = f"{bdev.name} sector {bio.sector}+{bio.nbytes >> 9}"
+                raise bio.why or SyscallError(iocb.call, where, "failed in the device (BLK-1)", bio.error)
+        if dio.short is not None and (dio.start == 0 or bdev.path(iocb.buf, iocb.nbytes) == "multi"):
+            raise dio.short
+        return dio.start

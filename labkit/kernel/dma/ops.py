@@ -1,0 +1,41 @@
+"""What a driver asks of any way to map memory for its device."""
+
+from typing import NamedTuple, Protocol
+
+from labkit.trace.events import Ranges
+
+
+class DmaMapping(NamedTuple):
+    """One request's memory as its device sees it, and what making it so took."""
+
+    dma: Ranges
+    """(bus address, bytes), in the order of the bytes."""
+    phys: Ranges
+    """The same memory as physical ranges, joined across vectors where they touch (BLKDMA-1)."""
+    maps: int
+    """Mapping operations."""
+    ioptes: int
+    """IOMMU page table entries written."""
+    descriptor_bytes: int
+    """What is kept in memory for the unmap."""
+
+
+class DmaMapOps(Protocol):
+    """Map and unmap, for one device."""
+
+    def map(self, ranges: Ranges) -> DmaMapping:
+        """Map physical `ranges`. Raises SyscallError ENOMEM where no device address is left; nothing is mapped then."""
+
+    def unmap(self, mapping: DmaMapping) -> None:
+        """Take `mapping` back, with `syncs` IOTLB invalidations."""
+
+    def alloc_coherent(self, phys: int, nbytes: int) -> int:
+        """Map memory that driver and device share for good; return its bus address."""
+
+    @property
+    def stale(self) -> bool:
+        """Whether an unmapped range stays reachable until a flush."""
+
+    @property
+    def syncs(self) -> int:
+        """How many IOTLB invalidations an unmap waits for."""

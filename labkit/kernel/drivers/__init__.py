@@ -1,0 +1,1 @@
+"""Requests become commands in their device's own words."""

@@ -1,0 +1,174 @@
+"""nvme-pci: a request becomes 64 bytes in a submission queue, with PRPs that say where its memory is."""
+
+import errno
+import struct
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import zip_longest
+from typing import NamedTuple
+
+from simpy import Event
+
+from labkit.errors import SyscallError
+from labkit.hardware.clock import Clock
+from labkit.hardware.cpu import Cpu
+from labkit.hardware.device import Command, Device
+from labkit.hardware.nvme_ssd import CQE, CQE_BYTES, OPCODE_READ, OPCODE_WRITE, SQE, SQE_BYTES
+from labkit.hardware.ram import RAM
+from labkit.kernel.dma.ops import DmaMapOps, DmaMapping
+from labkit.kernel.dma.pool import Block, DmaPool
+from labkit.kernel.drivers.ops import Request, Steps
+from labkit.scatter.payload import Range
+from labkit.trace.events import BlockRqIssue, DmaMap, DmaUnmap, NvmeCompleteRq, NvmeSetupCmd, Record
+from labkit.units import PAGE_SIZE
+
+_STATUS_ERRNO = {0x80: errno.EIO, 0x02: errno.EIO, 0x04: errno.EIO, 0x281: errno.ENODATA}
+"""NVMe status to errno, by way of the block status (BLK-1): 281h, unrecovered read error, is BLK_STS_MEDIUM."""
+
+
+class Queues(NamedTuple):
+    """The queue pair in memory that driver and controller share: physical and bus addresses, and entries."""
+
+    sq_phys: int
+    sq_dma: int
+    cq_phys: int
+    cq_dma: int
+    depth: int
+
+
+class NvmeDriver:
+    """One queue pair of one controller (NVME-3)."""
+
+    def __init__(
+        self, env: Clock, cpu: Cpu, ram: RAM, dma: DmaMapOps, device: Device, queues: Queues, pool: DmaPool,
+        emit: Callable[[Record], None],
+    ) -> None:  # fmt: skip
+        """Drive `device`: commands go into `queues`, PRP lists into `pool`, both in `ram`."""
+        self.env, self.cpu, self.ram, self.dma, self.device = env, cpu, ram, dma, device
+        self.queues, self.pool, self._emit = queues, pool, emit
+        self.mappings: dict[int, DmaMapping] = {}
+        """The memory of each request that is mapped now."""
+        self._tail = self._head = 0
+        self._phase = 1
+
+    def queue_rq(self, rq: Request) -> Steps:
+        """Map, write the command, ring the doorbell (nvme_queue_rq). Errors: ENOMEM for addresses or list memory."""
+        env, cpu = self.env, self.cpu
+        mapping = self.mappings[rq.rq] = self.dma.map(rq.vecs)
+        emitted = DmaMap(
+            env.now, rq.io, rq.rq, mapping.dma, mapping.phys, mapping.maps, rq.conversions, rq.conversions,
+            mapping.descriptor_bytes,
+        )  # fmt: skip
+        self._emit(emitted)
+        try:
+            yield env.timeout(self._map_ns(mapping))
+            slot = self._setup_cmd(rq, mapping.dma)
+            yield env.timeout(int(cpu.sqe + cpu.prp * len(rq.blocks) + cpu.doorbell))
+        except BaseException:
+            self._unmap(rq)
+            raise
+        self._emit(BlockRqIssue(env.now, rq.io, rq.rq, rq.tag, rq.sector, rq.nbytes >> 9))
+        done = self.device.submit(Command(rq.io, rq.rq, slot, rq.write, rq.sector, rq.nbytes, mapping.dma))
+        done.callbacks.append(partial(self._irq, rq))
+
+    def _setup_cmd(self, rq: Request, dma: Sequence[Range]) -> int:
+        """Write the submission queue entry of `rq`; return its slot."""
+        prps = prp_entries(dma)
+        prp2 = 0
+        if len(prps) == 2:  # noqa: PLR2004 - PRP1 and PRP2
+            prp2 = prps[1]
+        elif len(prps) > 1:
+            rq.blocks, prp2 = self._write_lists(prps[1:])
+        opcode = OPCODE_WRITE if rq.write else OPCODE_READ
+        sqe = SQE.pack(opcode, 0, rq.tag, 1, prps[0], prp2, rq.sector, (rq.nbytes >> 9) - 1, 0)
+        slot = self._tail
+        self.ram.view(self.queues.sq_phys + slot * SQE_BYTES, SQE_BYTES)[:] = sqe
+        self._tail = (slot + 1) % self.queues.depth
+        lists = sum(block.nbytes for block in rq.blocks)
+        self._emit(
+            NvmeSetupCmd(
+                self.env.now, rq.io, rq.rq, rq.tag, rq.sector, rq.nbytes, prps[0], prp2, len(prps), lists, sqe.hex()
+            )
+        )
+        return slot
+
+    def _write_lists(self, entries: Sequence[int]) -> tuple[tuple[Block, ...], int]:
+        """Write `entries` into chained lists (NVME-5); return the blocks they took and the bus address of the first."""
+        chunks = list_chunks(len(entries))
+        blocks = self._alloc_lists(chunks)
+        following = [self.pool.dma + block.offset for block in blocks[1:]]
+        rows, at = [], 0
+        for chunk, after in zip_longest(chunks, following):
+            take = chunk if after is None else chunk - 1
+            rows.append([*entries[at : at + take], *([] if after is None else [after])])
+            at += take
+        for block, row in zip(blocks, rows, strict=True):
+            self.ram.view(self.pool.phys + block.offset, 8 * len(row))[:] = struct.pack(f"<{len(row)}Q", *row)
+        return tuple(blocks), self.pool.dma + blocks[0].offset
+
+    def _alloc_lists(self, chunks: Sequence[int]) -> list[Block]:
+        """Take a block for each of `chunks` entries, or none. Raises SyscallError ENOMEM."""
+        blocks: list[Block] = []
+        try:
+            for chunk in chunks:
+                blocks.append(self.pool.alloc(8 * chunk))
+        except SyscallError:
+            for block in blocks:
+                self.pool.free(block)
+            raise
+        return blocks
+
+    def _irq(self, rq: Request, _done: Event) -> None:
+        """Read the completion queue entry, and finish the request after the interrupt's time."""
+        at = self.queues.cq_phys + self._head * CQE_BYTES
+        _result, _sq_head, _sq, cid, status = CQE.unpack(self.ram.view(at, CQE_BYTES))
+        assert status & 1 == self._phase, "the controller raised an interrupt for an entry of the last round"  # noqa: S101
+        self._head += 1
+        if self._head == self.queues.depth:
+            self._head, self._phase = 0, self._phase ^ 1
+        self._emit(NvmeCompleteRq(self.env.now, rq.io, rq.rq, cid, status >> 1))
+        self.env.later(int(self.cpu.irq + self._unmap_ns()), partial(self._finish, rq, status >> 1))
+
+    def _finish(self, rq: Request, status: int) -> None:
+        self._unmap(rq)
+        rq.end_io(rq, _STATUS_ERRNO.get(status, errno.EIO) if status else 0)
+
+    def _unmap(self, rq: Request) -> None:
+        """Give back the addresses and the PRP lists of `rq`."""
+        for block in rq.blocks:
+            self.pool.free(block)
+        rq.blocks = ()
+        # The record comes before the unmap, for that may empty a full flush queue, which is a record of its own.
+        self._emit(DmaUnmap(self.env.now, rq.io, rq.rq, self.dma.syncs, self.dma.stale))
+        self.dma.unmap(self.mappings.pop(rq.rq))
+
+    def _map_ns(self, mapping: DmaMapping) -> int:
+        cpu = self.cpu
+        return int(cpu.dma_map * mapping.maps + (cpu.iova_alloc if mapping.ioptes else 0) + cpu.iopte * mapping.ioptes)
+
+    def _unmap_ns(self) -> float:
+        return self.cpu.lazy_unmap if self.dma.stale else self.cpu.iotlb_sync * self.dma.syncs
+
+
+def prp_entries(ranges: Sequence[Range]) -> list[int]:
+    """Return every PRP of `ranges` (bus addresses): the first may begin inside a page, the others are page starts.
+
+    NVME-5; that each range but the last ends on a page is the virt boundary's work (NVME-6).
+    """
+    if len(ranges) == 1 and ranges[0][0] % PAGE_SIZE + ranges[0][1] <= PAGE_SIZE:
+        return [ranges[0][0]]
+    entries: list[int] = []
+    for addr, nbytes in ranges:
+        entries.append(addr)
+        entries.extend(range((addr // PAGE_SIZE + 1) * PAGE_SIZE, addr + nbytes, PAGE_SIZE))
+    return entries
+
+
+def list_chunks(entries: int) -> list[int]:
+    """Return the slots of each list for `entries` PRPs after PRP1: 512 to a page, the last one chains (NVME-5)."""
+    room = PAGE_SIZE // 8
+    chunks: list[int] = []
+    while entries > room:
+        chunks.append(room)
+        entries -= room - 1
+    return [*chunks, entries]

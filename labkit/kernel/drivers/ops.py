@@ -1,0 +1,44 @@
+"""What the block layer asks of any driver, and the request that it hands over."""
+
+from collections.abc import Callable, Generator
+from typing import Any, Protocol
+
+from simpy import Event
+
+from labkit.trace.events import Ranges
+
+Steps = Generator[Event, Any, None]
+"""Work that takes time: it yields the events that it waits for."""
+
+
+class Request:
+    """A part of a bio that fits the queue: one command's worth of sectors, under one tag."""
+
+    __slots__ = (
+        "blocks", "conversions", "end_io", "io", "nbytes", "rq", "sector", "segments", "tag", "vecs", "write",
+    )  # fmt: skip
+
+    def __init__(self, rq: int, io: int, tag: int, sector: int, vecs: Ranges, *, write: bool, segments: int) -> None:
+        """Describe `vecs` (physical address, bytes) at `sector`, in `segments` segments, for IO `io`."""
+        self.rq, self.io, self.tag, self.sector, self.vecs = rq, io, tag, sector, vecs
+        self.write, self.segments = write, segments
+        self.nbytes = sum(nbytes for _addr, nbytes in vecs)
+        self.conversions = 0
+        """Vectors that had to be turned into physical addresses, a struct page read for each."""
+        self.blocks: tuple[Any, ...] = ()
+        self.end_io: Callable[[Request, int], None] = _nobody
+        """Called once with (request, errno or 0) when the request is over."""
+
+
+class BlkMqOps(Protocol):
+    """A driver."""
+
+    def queue_rq(self, rq: Request) -> Steps:
+        """Map `rq`, write its command, tell the device; `rq.end_io` follows.
+
+        A SyscallError raised instead means that the device was not told, and that nothing of `rq` is held.
+        """
+
+
+def _nobody(_rq: Request, _error: int) -> None:
+    """Stand in for a completion that nobody waits for."""

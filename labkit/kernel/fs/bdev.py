@@ -1,0 +1,57 @@
+"""The raw block device file: block/fops.c, where a file position is a device position (DIO-1..4)."""
+
+import errno
+from collections.abc import Iterator
+from itertools import count
+
+from labkit.errors import SyscallError
+from labkit.hardware.clock import Clock
+from labkit.kernel.block.bio import BIO_MAX_SIZE, Bio
+from labkit.kernel.block.limits import QueueLimits
+from labkit.scatter.payload import Payload
+from labkit.units import PAGE_SIZE, human_bytes
+
+BIO_MAX_VECS = 256
+
+
+class BlockDeviceFile:
+    """An open block device."""
+
+    def __init__(self, env: Clock, name: str, nbytes: int, limits: QueueLimits) -> None:
+        """Open device `name` of `nbytes` bytes."""
+        self.env, self.name, self.nbytes, self.limits = env, name, nbytes, limits
+        self._bios = count(1)
+
+    def check(self, call: str, pos: int, nbytes: int, *, write: bool) -> int:
+        """Return how many bytes at `pos` the device has for `call`: 0 at its end, less across it (R1).
+
+        Raises SyscallError ENOSPC for a write at the end (DIO-1), EINVAL for a position or length that is not a
+        multiple of the logical block (DIO-3).
+        """
+        if pos >= self.nbytes:
+            if not write or not nbytes:
+                return 0
+            what = f"pos={pos}"
+            raise SyscallError(call, what, f"lies beyond the {human_bytes(self.nbytes)} of {self.name}", errno.ENOSPC)
+        nbytes = min(nbytes, self.nbytes - pos)
+        lbs = self.limits.logical_block_size
+        for name, value in (("pos", pos), ("count", nbytes)):
+            if value % lbs:
+                raise SyscallError(
+                    call, f"{name}={value}", f"is not a multiple of {lbs} (O_DIRECT, DIO-3)", errno.EINVAL
+                )
+        return nbytes
+
+    @staticmethod
+    def path(buf: int, nbytes: int) -> str:
+        """Return which way the kernel takes: 'simple' up to 256 pages spanned, 'multi' above (DIO-4, R7)."""
+        pages = (buf % PAGE_SIZE + nbytes + PAGE_SIZE - 1) // PAGE_SIZE
+        return "simple" if pages <= BIO_MAX_VECS else "multi"
+
+    def bios(self, io: int, pos: int, payload: Payload, *, write: bool) -> Iterator[Bio]:
+        """Yield the bios for `payload` at byte `pos`: one, unless it is more than 32 bits of bytes (D-11)."""
+        nbytes = payload.nbytes
+        most = BIO_MAX_SIZE // self.limits.logical_block_size * self.limits.logical_block_size
+        for start in range(0, nbytes, most):
+            part = payload.slice(start, most) if nbytes > most else payload
+            yield Bio(self.env, next(self._bios), io, (pos + start) >> 9, part, write=write)

@@ -1,0 +1,1 @@
+"""Memory: frames, folios, address spaces, pins. Timeless: every function returns what it did, and the caller pays."""

@@ -1,0 +1,78 @@
+"""System calls: arguments are checked in the kernel's order, and a Kiocb goes down."""
+
+import errno
+from collections.abc import Callable, Generator
+from typing import Any
+
+from simpy import Event
+
+from labkit.errors import SyscallError
+from labkit.hardware.clock import Clock
+from labkit.hardware.cpu import Cpu
+from labkit.kernel.currency.ops import Kiocb
+from labkit.kernel.dio import DirectIO, File
+from labkit.kernel.mm.fault import Mm
+from labkit.trace.events import Record, SysEnter, SysExit
+
+MAX_RW_COUNT = 0x7FFF_F000
+"""No call moves more (ITER-3)."""
+_CALLS = {False: "pread64", True: "pwrite64"}
+
+
+class Syscalls:
+    """What one task may ask of the kernel."""
+
+    def __init__(self, env: Clock, cpu: Cpu, dio: DirectIO, mm: Mm, emit: Callable[[Record], None]) -> None:
+        """Serve the task of `mm`."""
+        self.env, self.cpu, self.dio, self.mm, self._emit = env, cpu, dio, mm, emit
+        self.files: dict[int, File] = {}
+        self._writable: set[int] = set()
+
+    def open(self, file: File, flags: str) -> int:
+        """Open `file` with `flags` such as 'O_RDWR|O_DIRECT'; return its descriptor. Raises SyscallError EINVAL."""
+        words = set(flags.replace(" ", "").split("|"))
+        modes = words & {"O_RDONLY", "O_WRONLY", "O_RDWR"}
+        if words - modes != {"O_DIRECT"} or len(modes) != 1:
+            rule = "is not one of O_RDONLY, O_WRONLY, O_RDWR with O_DIRECT"
+            raise SyscallError("open", f"flags={flags!r}", rule, errno.EINVAL)
+        fd = 3 + len(self.files)
+        self.files[fd] = file
+        if modes != {"O_RDONLY"}:
+            self._writable.add(fd)
+        return fd
+
+    def rw(self, fd: int, buf: int, nbytes: int, pos: int, *, write: bool) -> Generator[Event, Any, int]:
+        """pread64 and pwrite64: move `nbytes` bytes between user address `buf` and byte `pos` of `fd`.
+
+        Returns the bytes moved. Raises SyscallError: EBADF, EINVAL, ENOSPC, EFAULT, ENOMEM or what the device says.
+        """
+        call, io = _CALLS[write], self.dio.next_io()
+        self._emit(SysEnter(self.env.now, io, call, fd, buf, nbytes, pos))
+        ret = -errno.EIO
+        try:
+            yield self.env.timeout(int(self.cpu.syscall))
+            ret = yield from self._rw(io, call, fd, buf, nbytes, pos, write=write)
+        except SyscallError as bad:
+            ret = -bad.errno
+            raise
+        else:
+            return ret
+        finally:
+            self._emit(SysExit(self.env.now, io, call, ret))
+
+    def _rw(
+        self, io: int, call: str, fd: int, buf: int, nbytes: int, pos: int, *, write: bool
+    ) -> Generator[Event, Any, int]:
+        file = self.files.get(fd)
+        if file is None or (write and fd not in self._writable):
+            raise SyscallError(call, f"fd={fd}", "is not open for this", errno.EBADF)
+        if nbytes < 0 or pos < 0:
+            name, value = ("count", nbytes) if nbytes < 0 else ("pos", pos)
+            raise SyscallError(call, f"{name}={value}", "is negative", errno.EINVAL)
+        nbytes = file.bdev.check(call, pos, min(nbytes, MAX_RW_COUNT), write=write)
+        if nbytes == 0:
+            return 0
+        iocb = Kiocb(io, self.mm, call, buf, nbytes, pos, write, file.queue.limits)
+        moved = yield from self.dio.direct_io(iocb, file)
+        yield self.env.timeout(int(self.cpu.wakeup))
+        return moved

@@ -1,0 +1,104 @@
+"""A run as a file: the machine, its memory, the IO, the seed. Data, never code; nonsense is refused in one sentence."""
+
+import errno
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from labkit.errors import BadInput, ScenarioError
+from labkit.units import human_bytes
+
+FOLIO_ORDER = {"4KiB": 0, "64KiB": 4, "2MiB": 9}
+"""Folio sizes that a buffer may be made of, and their order."""
+_TIB = 1 << 40
+
+
+def _no_spaces(value: object) -> object:
+    return value.replace(" ", "") if isinstance(value, str) else value
+
+
+Words = BeforeValidator(_no_spaces)
+_BYTES: TypeAdapter[ByteSize] = TypeAdapter(Annotated[ByteSize, Words])
+
+
+class Scenario(BaseModel):
+    """One machine and what is done on it. Sizes are bytes, as numbers or as text such as '1 MiB'."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    system: Literal["phyr", "page"] = "phyr"
+    device: Literal["nvme", "loop"] = "nvme"
+    op: Literal["read", "write"] = "read"
+    size: Annotated[ByteSize, Words, Field(ge=1, le=_TIB)] = ByteSize(1 << 20)
+    offset: Annotated[ByteSize, Words, Field(ge=0, le=1 << 62)] = ByteSize(0)
+    folio: Annotated[Literal["4KiB", "64KiB", "2MiB"], Words] = "4KiB"
+    fragmentation: float = Field(0.6, ge=0, le=1)
+    iommu: Literal["off", "lazy", "strict"] = "lazy"
+    ram: Annotated[ByteSize, Words, Field(ge=64 << 20, le=16 * _TIB)] = ByteSize(4 << 30)
+    seed: int = Field(1, ge=0, lt=1 << 63)
+    buffer: Literal["mapped", "readonly", "unmapped"] = "mapped"
+    """What the IO finds at the address that it is given."""
+    skew: int = Field(0, ge=0, lt=4096)
+    """How many bytes into its first page the buffer begins."""
+    count: int = Field(1, ge=1, le=1_000_000)
+    """How many times the IO is done."""
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Self:
+        """Return the scenario that `values` describe. Raises ScenarioError with the first thing that is wrong."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as bad:
+            raise _sentence(bad) from None
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a scenario from a TOML file, or from a JSON file whose name says so. Raises ScenarioError."""
+        try:
+            text = path.read_text("utf-8")
+            values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        except OSError as bad:
+            raise ScenarioError("scenario", str(path), f"cannot be read: {bad.strerror}", bad.errno or errno.EIO) from None
+        except (ValueError, RecursionError) as bad:
+            what = str(bad).splitlines()[0] if str(bad) else type(bad).__name__
+            raise ScenarioError("scenario", str(path), f"is broken: {what}", errno.EINVAL) from None
+        if not isinstance(values, dict):
+            raise ScenarioError("scenario", str(path), "is not a table of names and values", errno.EINVAL)
+        return cls.of(values)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.size + self.skew > self.ram:
+            msg = f"size={human_bytes(self.size)} does not fit into ram={human_bytes(self.ram)}"
+            raise ValueError(msg)
+        return self
+
+    def check_device(self, nbytes: int) -> None:
+        """Raise ScenarioError for an IO that ends beyond a device of `nbytes` bytes: ENOSPC to write, EINVAL to read."""
+        if self.offset + self.size > nbytes:
+            code = errno.ENOSPC if self.op == "write" else errno.EINVAL
+            rule = f"ends beyond the device of {human_bytes(nbytes)} (DIO-1)"
+            raise ScenarioError("scenario", f"offset={self.offset} + size={self.size}", rule, code)
+
+
+def parse_bytes(layer: str, name: str, value: int | str) -> int:
+    """Return a size in bytes from a number or from text such as '1 MiB'. Raises BadInput, in the name of `layer`."""
+    if isinstance(value, int):
+        return value
+    try:
+        return _BYTES.validate_python(value)
+    except ValidationError:
+        raise BadInput(layer, f"{name}={value!r}", "is not a number of bytes such as 4096 or '1 MiB'", errno.EINVAL) from None
+
+
+def _sentence(bad: ValidationError) -> ScenarioError:
+    first = bad.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    rule = first["msg"].removeprefix("Value error, ")
+    rule = rule[:1].lower() + rule[1:]
+    what = f"{name}={str(first['input'])[:80]!r}:" if name else "it cannot be:"
+    return ScenarioError("scenario", what, rule, errno.EINVAL)

@@ -1,0 +1,1 @@
+"""Traces become columns: pure functions, no drawing library, no engine."""

@@ -1,0 +1,157 @@
+"""What is written on the picture of four addresses: headings, addresses, names on shapes, and what stopped the IO."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from labkit.trace.trace import Trace
+from labkit.units import SECTOR_SHIFT, human_bytes
+from labkit.views.journey import NEVER, NONE, Io
+from labkit.views.layout import BUS, DISK, MAP, STRIP_BOTTOM, TOP, USER, Group, Layout
+from labkit.views.shapes import Card, Label, Text
+from labkit.views.strips import Run, place
+from labkit.views.words import address, count, errno_name, errno_sentence
+
+_LINE = 14
+"""Pixels that a line of small text needs."""
+
+
+class Stop(NamedTuple):
+    """Where an IO ended early: what is said there, and on which column it stands."""
+
+    left: float
+    top: float
+    title: str
+    text: str
+
+
+def device_name(trace: Trace) -> str:
+    """Return the name of the block device, 'the device' where the trace does not tell."""
+    device = trace.meta.get("device")
+    return str(device.get("name", "the device")) if isinstance(device, dict) else "the device"
+
+
+def scenario(trace: Trace, key: str) -> str:
+    """Return one knob of the scenario as text, '' where the trace does not tell."""
+    knobs = trace.meta.get("scenario")
+    return str(knobs.get(key, "")) if isinstance(knobs, dict) else ""
+
+
+def headings(trace: Trace, plan: Layout) -> Iterator[Text]:
+    """Yield the four headings and what stands under them."""
+    blocks = f"{device_name(trace)[:14]} · 512 B"
+    tiles = "each tile is a 2 MiB pageblock in buddy (Z-) order: every folio is a square or a 2:1 box"
+    for x, head, under in (
+        (USER[0], "User virtual", "the buffer of the task"),
+        (MAP, "Physical memory", tiles if plan.tiles.tiles else ""),
+        (BUS[0], "Device address", _bus(trace, plan)),
+        (DISK[0], "Blocks", blocks),
+    ):
+        yield Text(x, 11, head, 15, style="bold")
+        yield Text(x, 31, under, 11, "mid")
+    for y, zone in plan.tiles.headings:
+        yield Text(MAP, y, zone, 10.5, "mid", "mono")
+    if plan.tiles.left_out:
+        text = f"{count(plan.tiles.left_out, 'more pageblock')} not drawn"
+        yield Text(MAP + plan.tiles.width, plan.tiles.headings[0][0], text, 10.5, "mid", align="right")
+
+
+def _bus(trace: Trace, plan: Layout) -> str:
+    if plan.bus and all(unit.dma == unit.pa for unit in plan.units if unit.dma[1]):
+        return "no IOMMU: as physical"
+    if plan.bus:
+        return f"IOVA · {device_name(trace)[:16]}"
+    return ""
+
+
+def cards(plan: Layout) -> Iterator[Card]:
+    """Yield what stands behind tiles and strips."""
+    wide, tall = 32 * plan.tiles.cell + 2, 16 * plan.tiles.cell + 2
+    for tile in plan.tiles.tiles:
+        yield Card(tile.left - 2, tile.top - 2, tile.left + wide, tile.top + tall, "tile")
+    yield Card(*_column(BUS), "card" if plan.bus or not plan.disk else "none")
+    yield Card(*_column(DISK), "card")
+
+
+def _column(edges: tuple[int, int]) -> tuple[float, float, float, float]:
+    return edges[0], TOP + 10, edges[1], STRIP_BOTTOM
+
+
+def addresses(plan: Layout) -> Iterator[Text]:
+    """Yield the first address of each run where there is room for it, and what a strip lacks."""
+    yield from _starts(plan.bus, BUS[0] + 4, address)
+    yield from _starts(plan.disk, DISK[0] + 4, lambda addr: f"{addr >> SECTOR_SHIFT:,}")
+    if plan.bus:
+        total = sum(run.nbytes for run in plan.bus)
+        text = f"{count(len(plan.bus), 'run')}, {human_bytes(total)}"
+        yield Text(BUS[0] + 4, plan.bus[-1].bottom + 11, text, 10.5, "mid")
+    elif plan.disk:
+        for i, line in enumerate(("no DMA here:", "the driver hands", "the same pages", "to a file")):
+            yield Text(sum(BUS) / 2, TOP + 30 + i * 15, line, 10.5, "mid", align="center")
+    if plan.disk:
+        text = f"{sum(run.nbytes for run in plan.disk) >> SECTOR_SHIFT:,} sectors"
+        yield Text(DISK[0] + 4, plan.disk[-1].bottom + 11, text, 10.5, "mid")
+
+
+def _starts(strip: Sequence[Run], x: float, spell: object) -> Iterator[Text]:
+    above = 0.0
+    for run in strip:
+        if run.top - above >= _LINE:
+            yield Text(x, run.top - 8, spell(run.addr), 9.5, "faint", "mono")  # type: ignore[operator]
+        above = run.bottom
+
+
+def labels(plan: Layout) -> Iterator[Label]:
+    """Yield the names on shapes that are large enough to carry them."""
+    for group in plan.groups("va"):
+        yield from _on_user(plan, group)
+    for i, (unit, land) in enumerate(zip(plan.units, plan.landing, strict=True)):
+        if land and land[2] - land[0] > 46 and land[3] - land[1] >= _LINE:  # noqa: PLR2004 - a short name's width
+            x, y = (land[0] + land[2]) / 2, (land[1] + land[3]) / 2
+            group = Group(i, i, [unit])
+            yield Label(x, y, name(plan, group), f"on{unit.hue}", "center", i, i, unit.pin, unit.unpin)
+    for group in plan.groups("dma"):
+        unit, length = group.units[0], sum(u.dma[1] for u in group.units)
+        top, bottom = place(plan.bus, unit.dma[0], length)
+        if bottom - top >= _LINE:
+            free = max(u.unmap for u in group.units)
+            where = (sum(BUS) / 2, (top + bottom) / 2)
+            yield Label(*where, name(plan, group), f"on{unit.hue}", "center", group.first, group.last, unit.map, free)
+
+
+def _on_user(plan: Layout, group: Group) -> Iterator[Label]:
+    unit, length = group.units[0], sum(u.va[1] for u in group.units)
+    top, bottom = place(plan.user.runs, unit.va[0], length)
+    y, role = (top + bottom) / 2, f"on{unit.hue}"
+    if bottom - top >= _LINE:
+        yield Label(USER[0] + 14, y, name(plan, group), role, "left", group.first, group.last, unit.enter)
+        yield Label(USER[1] - 8, y, human_bytes(length), role, "right", group.first, group.last, unit.enter)
+
+
+def name(plan: Layout, group: Group) -> str:
+    """Return what a group of units is called: its phyrs, or which part of one phyr it is."""
+    first, last = group.units[0], group.units[-1]
+    if first.first == NONE:
+        return ""
+    phyr = plan.trip.phyrs[first.first]
+    if sum(u.nbytes for u in group.units) < phyr.nbytes:
+        return f"phyr {first.first} /{first.request}"
+    end = last.first + last.phyrs - 1
+    return f"phyr {first.first}" if end == first.first else f"phyr {first.first}–{end}"
+
+
+def stop(plan: Layout) -> Stop | None:
+    """Return what to say in the place of what did not happen, if an IO failed."""
+    io = next((io for io in plan.trip.ios if io.ret is not None and io.ret < 0), None)
+    if io is None:
+        return None
+    text = f"{errno_sentence(io.ret or 0)}."
+    if any(unit.lba[1] and unit.complete != NEVER for unit in plan.units):
+        return Stop(BUS[0], STRIP_BOTTOM + 24, _title(io), text)
+    if any(unit.pin != NEVER for unit in plan.units):
+        return Stop(BUS[0], TOP + 120, _title(io), text)
+    return Stop(MAP + 96, TOP + 150, _title(io), text)
+
+
+def _title(io: Io) -> str:
+    return f"{io.name[:16]} ended with {errno_name(io.ret or 0)}"
+

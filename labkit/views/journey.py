@@ -1,0 +1,243 @@
+"""Records become journeys: for each piece of an IO its four addresses, and the records at which its state changes.
+
+Time is the index of a record in its trace; what never happens has the index NEVER. Between two records the eye may see
+fractions of an index, the data holds none.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+from labkit.scatter.payload import cut
+from labkit.trace.events import (
+    BlockBioQueue,
+    BlockGetrq,
+    BlockRqComplete,
+    BlockRqIssue,
+    DeviceDma,
+    DeviceStart,
+    DmaMap,
+    DmaUnmap,
+    GupPin,
+    GupUnpin,
+    IotlbFlush,
+    LoRwAio,
+    Ranges,
+    SysEnter,
+    SysExit,
+)
+from labkit.trace.trace import Trace
+from labkit.units import SECTOR_SHIFT
+
+NEVER = 1 << 30
+"""The index of a record that does not come."""
+NONE = -1
+"""An address, or a number, that there is not."""
+
+
+class Io(NamedTuple):
+    """A system call: where it begins and ends in the trace, and how it ended; `ret` is None for one that did not."""
+
+    io: int
+    name: str
+    buf: int
+    nbytes: int
+    pos: int
+    enter: int
+    exit: int = NEVER
+    ret: int | None = None
+
+
+class Pinned(NamedTuple):
+    """One physical range that was pinned: `start` bytes into its IO, at user address `va`."""
+
+    io: int
+    start: int
+    va: int
+    pa: int
+    nbytes: int
+    policy: str
+    pin: int
+    unpin: int = NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One request, and the record at which each thing happened to it."""
+
+    io: int
+    rq: int
+    tag: int
+    start: int
+    nbytes: int
+    sector: int
+    get: int
+    dma: Ranges = ()
+    unit: int = NONE
+    error: int = 0
+    map: int = NEVER
+    issue: int = NEVER
+    serve: int = NEVER
+    move: int = NEVER
+    complete: int = NEVER
+    unmap: int = NEVER
+    flush: int = NEVER
+
+
+class Piece(NamedTuple):
+    """Bytes that no stage parts: `phyr` and `command` are indexes into the journey, NONE where there is none."""
+
+    io: int
+    phyr: int
+    command: int
+    nbytes: int
+    va: int
+    pa: int
+    dma: int
+    lba: int
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """What a trace tells of its IOs. `pieces` are in the order of the IO's bytes."""
+
+    ios: tuple[Io, ...] = ()
+    phyrs: tuple[Pinned, ...] = ()
+    commands: tuple[Command, ...] = ()
+    pieces: tuple[Piece, ...] = ()
+
+
+@dataclass(slots=True)
+class _Reader:
+    """The same, while the records are read."""
+
+    ios: dict[int, Io] = field(default_factory=dict)
+    pins: dict[int, list[Pinned]] = field(default_factory=dict)
+    commands: dict[int, Command] = field(default_factory=dict)
+    bios: dict[int, BlockBioQueue] = field(default_factory=dict)
+    stale: list[int] = field(default_factory=list)
+    pinned: dict[int, int] = field(default_factory=dict)
+    """Bytes pinned so far, by IO."""
+
+    def read(self, at: int, rec: object) -> None:
+        match rec:
+            case SysEnter():
+                self.ios[rec.io] = Io(rec.io, rec.name, rec.buf, rec.nbytes, rec.pos, at)
+            case SysExit() if rec.io in self.ios:
+                self.ios[rec.io] = self.ios[rec.io]._replace(exit=at, ret=rec.ret)
+            case GupPin():
+                self._pin(at, rec)
+            case GupUnpin() if rec.token in self.pins:
+                self.pins[rec.token] = [pin._replace(unpin=at) for pin in self.pins[rec.token]]
+            case BlockBioQueue():
+                self.bios[rec.bio] = rec
+            case BlockGetrq():
+                self._command(at, rec)
+            case IotlbFlush():
+                for rq in self.stale:
+                    self._set(rq, flush=at)
+                self.stale.clear()
+            case _:
+                self._follow(at, rec)
+
+    def _follow(self, at: int, rec: object) -> None:
+        """Note what happens to a request that is known."""
+        match rec:
+            case DmaMap():
+                self._set(rec.rq, map=at, dma=rec.dma)
+            case LoRwAio():
+                self._set(rec.rq, serve=at)
+            case BlockRqIssue():
+                self._set(rec.rq, issue=at)
+            case DeviceStart():
+                self._set(rec.rq, serve=at, unit=rec.unit)
+            case DeviceDma():
+                self._set(rec.rq, move=at)
+            case DmaUnmap():
+                self._set(rec.rq, unmap=at, flush=NEVER if rec.stale else at)
+                self.stale += [rec.rq] * rec.stale
+            case BlockRqComplete():
+                self._set(rec.rq, complete=at, error=rec.error)
+
+    def _set(self, rq: int, **what: object) -> None:
+        if rq in self.commands:
+            self.commands[rq] = replace(self.commands[rq], **what)  # type: ignore[arg-type]  # each name is a field
+
+    def _pin(self, at: int, rec: GupPin) -> None:
+        start, va, out = self.pinned.get(rec.io, 0), rec.addr, []
+        for pa, nbytes in rec.ranges:
+            out.append(Pinned(rec.io, start, va, pa, nbytes, rec.policy, at))
+            start, va = start + nbytes, va + nbytes
+        self.pins[rec.token], self.pinned[rec.io] = out, start
+
+    def _command(self, at: int, rec: BlockGetrq) -> None:
+        bio, io = self.bios.get(rec.bio), self.ios.get(rec.io)
+        if bio is not None:
+            start = bio.start + (rec.sector - bio.sector << SECTOR_SHIFT)
+        else:
+            start = (rec.sector << SECTOR_SHIFT) - (io.pos if io else 0)
+        nbytes = rec.nr_sector << SECTOR_SHIFT
+        self.commands[rec.rq] = Command(rec.io, rec.rq, rec.tag, start, nbytes, rec.sector, at)
+
+
+def journey(trace: Trace) -> Journey:
+    """Return the journeys of the IOs of `trace`."""
+    reader = _Reader()
+    for at, rec in enumerate(trace.records):
+        reader.read(at, rec)
+    phyrs = [pin for pins in reader.pins.values() for pin in pins if pin.io]
+    for io in reader.ios.values():
+        if not any(pin.io == io.io for pin in phyrs):
+            phyrs += _registered(io, reader)
+    phyrs.sort(key=lambda pin: (pin.io, pin.start))
+    commands = sorted(reader.commands.values(), key=lambda com: (com.io, com.start))
+    pieces = tuple(piece for io in reader.ios for piece in _pieces(io, phyrs, commands))
+    return Journey(tuple(reader.ios.values()), tuple(phyrs), tuple(commands), pieces)
+
+
+def _registered(io: Io, reader: _Reader) -> Iterator[Pinned]:
+    """Yield what was pinned before the IO, by nobody's IO, and covers its buffer: memory registered ahead of time."""
+    for pins in reader.pins.values():
+        for pin in pins:
+            lo, hi = max(pin.va, io.buf), min(pin.va + pin.nbytes, io.buf + io.nbytes)
+            if pin.io == 0 and lo < hi and pin.pin < io.enter <= pin.unpin:
+                yield pin._replace(io=io.io, start=lo - io.buf, va=lo, pa=pin.pa + lo - pin.va, nbytes=hi - lo)
+
+
+def _pieces(io: int, phyrs: list[Pinned], commands: list[Command]) -> Iterator[Piece]:
+    """Yield the pieces of one IO: its bytes, cut wherever a phyr, a request or a device address begins or ends."""
+    mine = [(i, pin) for i, pin in enumerate(phyrs) if pin.io == io]
+    theirs = [(i, com) for i, com in enumerate(commands) if com.io == io]
+    cuts = {edge for _, pin in mine for edge in (pin.start, pin.start + pin.nbytes)}
+    for _, com in theirs:
+        cuts |= {com.start, com.start + com.nbytes, *_edges(com)}
+    p = c = 0
+    for lo, hi in pairwise(sorted(cuts)):
+        while p + 1 < len(mine) and mine[p + 1][1].start <= lo:
+            p += 1
+        while c + 1 < len(theirs) and theirs[c + 1][1].start <= lo:
+            c += 1
+        phyr = mine[p] if mine and mine[p][1].start <= lo < mine[p][1].start + mine[p][1].nbytes else None
+        command = theirs[c] if theirs and 0 <= lo - theirs[c][1].start < theirs[c][1].nbytes else None
+        if phyr or command:
+            yield _piece(io, lo, hi - lo, phyr, command)
+
+
+def _edges(com: Command) -> Iterator[int]:
+    at = com.start
+    for _, nbytes in com.dma:
+        at += nbytes
+        yield at
+
+
+def _piece(io: int, lo: int, nbytes: int, phyr: tuple[int, Pinned] | None, com: tuple[int, Command] | None) -> Piece:
+    va = pa = dma = lba = NONE
+    if phyr:
+        va, pa = (addr + lo - phyr[1].start for addr in (phyr[1].va, phyr[1].pa))
+    if com:
+        inside = lo - com[1].start
+        dma = next((addr for addr, _ in cut(com[1].dma, inside, nbytes)), NONE)
+        lba = (com[1].sector << SECTOR_SHIFT) + inside
+    return Piece(io, phyr[0] if phyr else NONE, com[0] if com else NONE, nbytes, va, pa, dma, lba)
+

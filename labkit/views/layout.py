@@ -1,0 +1,100 @@
+"""Units find their places on the page: a row on each of four columns, and where ribbons land on the map."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from labkit.trace.events import MmPageAlloc
+from labkit.trace.trace import Trace
+from labkit.views.buffers import Buffers, buffers, height
+from labkit.views.fold import Place, Unit, fold
+from labkit.views.journey import Journey
+from labkit.views.strips import Run, runs, stack
+from labkit.views.tiles import Tiles, lay_out, touched
+
+WIDTH, HEIGHT = 1568, 590
+TOP, BOTTOM = 54, 582
+USER, MAP, BUS, DISK = (118, 258), 474, (1212, 1302), (1446, 1528)
+"""Left and right edges of the columns; the map's right edge follows from its tiles."""
+STRIP_BOTTOM = 440
+
+Edges = tuple[float, float, float, float]
+"""left, top, right, bottom."""
+
+
+class Group(NamedTuple):
+    """Units that one shape stands for."""
+
+    first: int
+    last: int
+    units: Sequence[Unit]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where everything is."""
+
+    trip: Journey
+    units: tuple[Unit, ...]
+    tiles: Tiles
+    user: Buffers
+    bus: tuple[Run, ...]
+    disk: tuple[Run, ...]
+    landing: tuple[Edges | None, ...]
+    """For each unit the box on the map where its ribbon lands, None where that part of memory is not drawn."""
+
+    def groups(self, column: str) -> Iterator[Group]:
+        """Yield neighbours of one colour whose addresses follow each other in `column`: va, dma or lba."""
+        first = 0
+        for i in range(1, len(self.units) + 1):
+            if i == len(self.units) or not _follows(self.units[i - 1], self.units[i], column):
+                yield Group(first, i - 1, self.units[first:i])
+                first = i
+
+
+def lay(trace: Trace, trip: Journey, most: int) -> Layout:
+    """Return the layout of at most about `most` units."""
+    units = tuple(fold(trip, most))
+    places = [unit.pa for unit in units if unit.pa[1]]
+    places = places or [place for rec in trace.of(MmPageAlloc) for place in rec.ranges]
+    tiles = lay_out(touched(places), trace.memory, MAP, TOP, BOTTOM)
+    bus, disk = runs(u.dma for u in units), runs(sorted(u.lba for u in units))
+    return Layout(
+        trip,
+        units,
+        tiles,
+        buffers(trace, trip.ios, *USER, TOP, BOTTOM),
+        tuple(_strip(bus)),
+        tuple(_strip(disk)),
+        tuple(_landings(units, tiles)),
+    )
+
+
+def _strip(places: Sequence[Place]) -> list[Run]:
+    """Return the strip of device addresses or blocks, as tall as the buffer they belong to."""
+    room = STRIP_BOTTOM - TOP - 62.0
+    tall = min(room, height(sum(n for _, n in places)) + 18 * (len(places) - 1))
+    top = TOP + 36 + (room - tall) / 2
+    return stack(places, top, top + tall, 18)
+
+
+def _landings(units: Sequence[Unit], tiles: Tiles) -> Iterator[Edges | None]:
+    """Yield for each unit its share of the box around the contiguous memory that it is part of."""
+    whole = [(addr, nbytes, tiles.hull(addr, nbytes)) for addr, nbytes in runs(unit.pa for unit in units)]
+    for unit in units:
+        pa, length = unit.pa
+        addr, nbytes, hull = next((run for run in whole if run[0] <= pa < run[0] + run[1]), (0, 1, None))
+        if hull is None:
+            yield None
+            continue
+        left, top, right, bottom = hull
+        scale = (bottom - top) / nbytes
+        yield left, top + (pa - addr) * scale, right, top + (pa - addr + length) * scale
+
+
+def _follows(one: Unit, two: Unit, column: str) -> bool:
+    """Return whether `two` goes on where `one` ends, so that one shape can stand for both."""
+    here, there = getattr(one, column), getattr(two, column)
+    whose = (one.io, one.hue, one.request) == (two.io, two.hue, two.request)
+    same = (one.io, one.hue) == (two.io, two.hue) if column == "va" else whose
+    return same and sum(here) == there[0]

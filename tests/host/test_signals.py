@@ -1,0 +1,164 @@
+import random
+import signal
+import threading
+import time
+
+import pytest
+
+from labkit.host import signals
+from labkit.host.loopdev import LoopDevice, sweep
+from labkit.host.wait import wait_until
+
+MIB = 1 << 20
+IO = """
+from labkit.host.arena import arena
+from labkit.host.loopdev import LoopDevice
+device = LoopDevice.attach(1 << 24)
+view = arena(1 << 20)
+print(device.path, flush=True)
+while True:
+    device.pwritev([view], 0)
+    device.preadv([view], 1 << 20)
+"""
+WITH = IO.replace("device = LoopDevice.attach(1 << 24)", "import contextlib\nstack = contextlib.ExitStack()").replace(
+    "view = ", "device = stack.enter_context(LoopDevice.attach(1 << 24))\nview = "
+)
+CYCLE = """
+from labkit.host.loopdev import LoopDevice
+print("go", flush=True)
+while True:
+    with LoopDevice.attach(1 << 20):
+        pass
+"""
+FORK = """
+import os, sys
+from labkit.host.arena import arena
+from labkit.host.loopdev import LoopDevice
+with LoopDevice.attach(1 << 20) as device:
+    if os.fork() == 0:
+        sys.exit(0)
+    os.wait()
+    assert device.backing.exists()
+    print(device.pwritev([arena(512)], 0), device.peek(0, 1))
+"""
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("script", [IO, WITH], ids=["bare", "with"])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, -signal.SIGINT)]
+)
+def test_a_signal_in_the_middle_of_io_detaches(start, left, script, number, status):
+    child = start(script)
+    device = child.stdout.readline().strip()
+    time.sleep(0.05)
+    assert left()[0] == [device]
+    assert len(left()[1]) == 1
+    child.send_signal(number)
+    assert child.wait(30) == status
+    assert left() == ([], [])
+
+
+@pytest.mark.host
+def test_sigkill_in_the_middle_of_io_detaches_and_the_next_sweep_removes_the_file(start, left):
+    child = start(IO)
+    device = child.stdout.readline().strip()
+    time.sleep(0.05)
+    assert left()[0] == [device]
+    child.kill()
+    assert child.wait(30) == -signal.SIGKILL
+    assert wait_until(lambda: left()[0] == [], 5)
+    (file,) = left()[1]
+    (line,) = [line for line in sweep() if file in line]
+    assert line.endswith(file)
+    assert left() == ([], [])
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_at_any_moment_leaves_no_device(start, left, number):
+    dice = random.Random(number)  # noqa: S311  # dice, not secrets
+    for _ in range(6):
+        child = start(CYCLE)
+        assert child.stdout.readline() == "go\n"
+        time.sleep(dice.uniform(0, 0.03))
+        child.send_signal(number)
+        assert child.wait(30) != 0
+        assert wait_until(lambda: left()[0] == [], 5)
+        if number != signal.SIGKILL:
+            assert left() == ([], [])
+    sweep()
+    assert left() == ([], [])
+
+
+@pytest.mark.host
+def test_the_end_of_the_process_detaches(start, left):
+    child = start(IO.replace("while True", "for _ in range(3)"))
+    assert child.stdout.readline().startswith("/dev/loop")
+    assert child.wait(30) == 0
+    assert left() == ([], [])
+
+
+@pytest.mark.host
+def test_the_exit_of_a_forked_child_takes_nothing_from_its_parent(start, left):
+    child = start(FORK)
+    assert child.communicate(timeout=30) == ("512 b'\\x00'\n", "")
+    assert left() == ([], [])
+
+
+@pytest.mark.host
+def test_the_dispositions_come_back_with_the_last_device():
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    with LoopDevice.attach(MIB):
+        with LoopDevice.attach(MIB):
+            pass
+        with pytest.raises(SystemExit) as caught:
+            signal.raise_signal(signal.SIGTERM)
+        assert caught.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+@pytest.mark.host
+def test_a_handler_of_somebody_else_is_kept():
+    seen = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: seen.append(number))
+    try:
+        with LoopDevice.attach(MIB):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert seen == [signal.SIGTERM, signal.SIGTERM]
+
+
+@pytest.mark.host
+def test_a_handler_that_came_later_is_kept():
+    with LoopDevice.attach(MIB):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.mark.host
+def test_outside_the_main_thread_no_handler_is_set(left):
+    devices = []
+    thread = threading.Thread(target=lambda: devices.append(LoopDevice.attach(MIB)))
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    devices[0].detach()
+    assert left() == ([], [])
+
+
+def test_a_held_signal_comes_when_the_step_is_done():
+    done = []
+
+    def step():
+        with signals.held():
+            signal.raise_signal(signal.SIGINT)
+            done.append("step")
+
+    with pytest.raises(KeyboardInterrupt):
+        step()
+    assert done == ["step"]
