@@ -1,14 +1,14 @@
-"""The command line. Exit codes: 0 done, 1 a check failed, 2 bad input, 3 this machine does not allow it."""
+"""The command line: options become a scenario, and a command does the work."""
 
-import json as json_module
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from labkit.cli.doctor import doctor as show_doctor
+from labkit.cli.refusal import EXIT_BAD_INPUT, refuse, say
 from labkit.errors import LabkitError
 from labkit.scenario import Scenario
 
@@ -20,7 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-EXIT_FAILED = 1
 
 System = Annotated[str | None, typer.Option(help="Currency: phyr (proposed) or page (Linux 6.18).")]
 Device = Annotated[str | None, typer.Option(help="nvme (simulated) or loop (a real loop device, as root).")]
@@ -86,7 +85,7 @@ def export(
     try:
         code = export_page(out, trace, None if trace else scenario_of(scenario, **options))
     except LabkitError as bad:
-        code = refuse(bad, json=False)
+        code = refuse(bad)
     raise typer.Exit(code)
 
 
@@ -96,14 +95,13 @@ def doctor(json: Json = False) -> None:
     raise typer.Exit(show_doctor(json))
 
 
-def refuse(bad: LabkitError, *, json: bool) -> int:
-    """Say why not, in one sentence; return the exit code."""
-    if json:
-        sys.stdout.write(json_module.dumps({"result": bad.errno_name, "verified": False, "error": str(bad)}) + "\n")
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(str(bad))
-    return bad.exit_code
-
-
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line, and leave with its exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as bad:  # an unknown option, a missing value
+        say(f"labkit: {str(bad).rstrip('.')}; see labkit --help (-EINVAL)")
+        code = EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    sys.exit(code or 0)

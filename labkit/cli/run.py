@@ -3,16 +3,16 @@
 import errno
 import json as json_module
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from labkit.cli.export import write_page
-from labkit.cli.main import EXIT_FAILED, refuse
+from labkit.cli.refusal import EXIT_FAILED, refuse
 from labkit.cli.story import tell
 from labkit.errors import BadInput
 from labkit.machine import Machine
 from labkit.scenario import Scenario
-from labkit.trace.store import load, save as save_trace
-from labkit.trace.trace import Trace
+from labkit.trace.store import load
+from labkit.trace.store import save as save_trace
 
 
 def run_scenario(scenario: Scenario, *, save: Path | None, json: bool) -> int:
@@ -21,11 +21,35 @@ def run_scenario(scenario: Scenario, *, save: Path | None, json: bool) -> int:
         report = machine.run()
         trace = machine.trace
     if save is not None:
-        _writing(save, lambda path: save_trace(trace, path))
+        _write(save, lambda: save_trace(trace, save))
     if json:
         sys.stdout.write(json_module.dumps(report) + "\n")
     else:
         tell(trace, report)
     if machine.error is not None:
-        return machine.error.exit_code if json else refuse(machine.error, json=False)
+        return refuse(machine.error)
     return 0 if report["verified"] else EXIT_FAILED
+
+
+def export_page(out: Path, trace: Path | None, scenario: Scenario | None) -> int:
+    """Draw the trace in file `trace`, or a run of `scenario`, into the page `out`; return the exit code."""
+    from labkit.cli.export import write_page  # noqa: PLC0415 - Bokeh takes a second to load
+
+    if out.suffix != ".html":
+        raise BadInput("export", f"out={str(out)!r}", "does not end in .html", errno.EINVAL)
+    if trace is not None:
+        story = load(trace)
+    else:
+        with Machine(scenario) as machine:
+            machine.run()
+            story = machine.trace
+    _write(out, lambda: write_page(story, out))
+    return 0
+
+
+def _write(path: Path, write: Callable[[], None]) -> None:
+    """Call `write`; a file that cannot be written is bad input."""
+    try:
+        write()
+    except OSError as bad:
+        raise BadInput("export", str(path), f"cannot be written: {bad.strerror}", bad.errno or errno.EIO) from None

@@ -55,6 +55,15 @@ def hues(trip: Journey) -> list[int]:
     return out
 
 
+def request_hues(trip: Journey) -> list[int]:
+    """Return the colour of each request: that of the first phyr in it."""
+    colours, out = hues(trip), [0] * len(trip.commands)
+    for piece in reversed(trip.pieces):
+        if piece.command != NONE and piece.phyr != NONE:
+            out[piece.command] = colours[piece.phyr]
+    return out
+
+
 def fold(trip: Journey, most: int) -> list[Unit]:
     """Return at most about `most` units: first pieces of one request are joined, then whole requests."""
     colours = hues(trip)

@@ -1,13 +1,12 @@
 """A trace becomes lanes: a row for each layer, a bar for each stage; the device's lane has a row for each tag.
 
-A record tells that something is done; the bar begins at the record that went before in the same thread of control.
-The ends of bars are indexes of records; a scale gives each index its place, so the eye may choose between true time
-and one step for each record.
+A record tells that a stage begins; its bar lasts until the next record in the same thread of control. The ends of bars
+are indexes of records; a scale gives each index its place on the page, so the eye may choose between true time and one
+step for each record.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 from labkit.trace.events import (
@@ -33,8 +32,9 @@ from labkit.trace.events import (
     SysExit,
 )
 from labkit.trace.trace import Trace
-from labkit.units import human_bytes, human_ns
-from labkit.views.fold import HUES, hues
+from labkit.units import human_bytes
+from labkit.views.scales import Tick, scales, ticks
+from labkit.views.fold import HUES, request_hues
 from labkit.views.journey import NEVER, NONE, Journey, journey
 from labkit.views.shapes import Columns, columns
 
@@ -42,11 +42,18 @@ WIDTH = 1568
 LEFT, RIGHT = 150, 1544
 TOP, ROW, DEVICE_ROW = 24, 22, 64
 MOST_SPANS = 600
-PIN_HUE, GREY = HUES, NONE
-"""Hues of bars that belong to no phyr: letting go of pins, and everything else."""
+PIN_HUE, WAIT_HUE, GREY = HUES, HUES + 1, NONE
+"""Hues of bars that belong to no phyr: letting go of pins, waiting, and everything else."""
 
 _LANES = ("system call", "pin", "block file", "block layer", "DMA map", "driver", "device", "complete, unpin")
 _DEVICE = _LANES.index("device")
+_MOST_LINES = 16
+"""Tags that have a line of their own in the device's lane."""
+_IN_CALL = (GupPin, BlkdevDirectIO, BlockBioQueue, BlockSplit, BlockGetrq, DmaMap, NvmeSetupCmd, LoRwAio, BlockRqIssue)
+_IN_IRQ = (NvmeCompleteRq, DmaUnmap, BlockRqComplete)
+
+Edges = tuple[float, float]
+"""top and bottom."""
 
 _STAGE: dict[type, tuple[int, str]] = {
     Mmap: (0, "mmap"), Munmap: (0, "munmap"), MmPageAlloc: (0, "fault"), MmPageFree: (0, "free"),
@@ -72,13 +79,6 @@ class Span(NamedTuple):
     request: int = NONE
 
 
-class Tick(NamedTuple):
-    """A mark on the axis."""
-
-    x: float
-    text: str
-
-
 @dataclass(frozen=True, slots=True)
 class Lanes:
     """The picture as columns. `scales`: for each scale the x of every record; `ticks`: its marks."""
@@ -99,14 +99,13 @@ def lanes(trace: Trace) -> Lanes:
     rows = tuple(_rows(trip))
     found = sorted([*_stages(trace, trip, rows), *_device(trip, rows), *_calls(trip, rows)])
     spans = _join(found)
-    times = [rec.t for rec in trace.records]
-    scales = {"events": _even(times), "time": _linear(times)}
+    places = scales([rec.t for rec in trace.records], LEFT, RIGHT)
     return Lanes(
         tuple(((top + bottom) / 2, name) for (top, bottom), name in zip(rows, _names(trace), strict=True)),
         rows,
         columns(spans, Span),
-        scales,
-        {"events": _event_ticks(times, scales["events"]), "time": _time_ticks(times)},
+        places,
+        ticks([rec.t for rec in trace.records], places),
         rows[-1][1] + 4,
         (len(spans), len(found)),
     )
@@ -131,32 +130,75 @@ def _tags(trip: Journey) -> list[int]:
     return sorted({com.tag for com in trip.commands})
 
 
-def _stages(trace: Trace, trip: Journey, rows: Sequence[tuple[float, float]]) -> Iterator[Span]:
-    """Yield a bar for each record that ends a stage on the CPU."""
-    last: dict[tuple[str, int], int] = {}
-    whose = {com.rq: (i, _hue(trip, i)) for i, com in enumerate(trip.commands)}
+def _stages(trace: Trace, trip: Journey, rows: Sequence[Edges]) -> Iterator[Span]:
+    """Yield a bar for each record that begins a stage on a CPU."""
+    whose = {com.rq: (i, hue) for i, (com, hue) in enumerate(zip(trip.commands, request_hues(trip), strict=True))}
+    ends = _ends(trace.records)
     for at, rec in enumerate(trace.records):
-        thread, before = _thread(rec), 0
-        before = last.get(thread, last.get(("io", rec.io), at))
-        last[thread] = at
-        if isinstance(rec, BlockRqComplete | IotlbFlush):
-            last["io", rec.io] = at
-        if type(rec) not in _STAGE:
+        if type(rec) in _STAGE:
+            lane, label = _STAGE[type(rec)]
+            request, hue = whose.get(getattr(rec, "rq", NONE), (NONE, GREY))
+            hue = PIN_HUE if isinstance(rec, GupUnpin) else hue
+            top, bottom = rows[lane]
+            yield Span(lane, top + 3, bottom - 3, at, ends.get(at, at), label, hue, rec.io, request)
+
+
+def _ends(records: Sequence[Record]) -> dict[int, int]:
+    """Return for each record the next one in its thread: a task in its call, or the end of a request."""
+    ends: dict[int, int] = {}
+    last: dict[tuple[str, int], int] = {}
+    for at, rec in enumerate(records):
+        if isinstance(rec, _IN_CALL):
+            key = "call", rec.io
+        elif isinstance(rec, _IN_IRQ):
+            key = "irq", rec.rq
+        elif isinstance(rec, SysExit) and at and isinstance(records[at - 1], GupUnpin):
+            ends[at - 1] = at
             continue
-        lane, label = _STAGE[type(rec)]
-        request, hue = whose.get(getattr(rec, "rq", NONE), (NONE, GREY))
-        hue = PIN_HUE if isinstance(rec, GupUnpin) else hue
-        yield Span(lane, rows[lane][0] + 3, rows[lane][1] - 3, before, at, label, hue, rec.io, request)
+        else:
+            continue
+        if key in last:
+            ends[last[key]] = at
+        last[key] = at
+    return {at: end for at, end in ends.items() if not isinstance(records[at], BlockRqIssue)}
 
 
-def _thread(rec: Record) -> tuple[str, int]:
-    """Return who does the work: the task of an IO, or the end of a request, which comes in its own time."""
-    ends = isinstance(rec, BlockRqComplete | NvmeCompleteRq | DmaUnmap) or type(rec).__name__.startswith("Device")
-    rq: int = getattr(rec, "rq", 0)
-    return ("rq", rq) if ends or isinstance(rec, BlockRqIssue) else ("io", rec.io)
+def _device(trip: Journey, rows: Sequence[Edges]) -> Iterator[Span]:
+    """Yield two bars for each request, in the row of its tag: waiting in the device, and being served."""
+    tags = {tag: i for i, tag in enumerate(_tags(trip))}
+    top, bottom = rows[_DEVICE][0] + 3, rows[_DEVICE][1] - 3
+    lines = min(max(len(tags), 1), _MOST_LINES)
+    for i, (com, hue) in enumerate(zip(trip.commands, request_hues(trip), strict=True)):
+        line = tags[com.tag] * lines // len(tags)
+        y, high = top + (bottom - top) * line / lines, (bottom - top) / lines
+        edges = y + 0.5, y + high - 0.5
+        serve = com.issue if com.serve == NEVER or com.serve < com.issue else com.serve
+        end = min(com.move, com.complete)
+        if com.issue < serve:
+            yield Span(_DEVICE, *edges, com.issue, serve, "", WAIT_HUE, com.io, i)
+        if serve < end < NEVER:
+            yield Span(_DEVICE, *edges, serve, end, f"request {com.rq}", hue, com.io, i)
 
 
-def _hue(trip: Journey, command: int) -> int:
-    """Return the colour of a request: that of its first phyr."""
-    colours = hues(trip)
-    return next((colours[p.phyr] for p in trip.pieces if p.command == command and p.phyr != NONE), GREY)
+def _calls(trip: Journey, rows: Sequence[Edges]) -> Iterator[Span]:
+    top, bottom = rows[0]
+    for io in trip.ios:
+        if io.exit != NEVER:
+            yield Span(0, top + 3, bottom - 3, io.enter, io.exit, f"{io.name} {human_bytes(io.nbytes)}", GREY, io.io)
+
+
+def _join(spans: Sequence[Span]) -> list[Span]:
+    """Return at most about MOST_SPANS bars: neighbours in one line are joined where there are more."""
+    size = -(-len(spans) // MOST_SPANS)
+    if size <= 1:
+        return list(spans)
+    lines: dict[tuple[int, float], list[Span]] = {}
+    for span in spans:
+        lines.setdefault((span.lane, span.top), []).append(span)
+    return [_joined(line[at : at + size]) for line in lines.values() for at in range(0, len(line), size)]
+
+
+def _joined(spans: Sequence[Span]) -> Span:
+    first = min(spans, key=lambda span: span.begin)
+    label = first.label if len(spans) == 1 else f"{len(spans)} × {first.label}"
+    return first._replace(end=max(span.end for span in spans), label=label)
