@@ -1,11 +1,11 @@
 """A machine, built bottom-up from a scenario; the only file that knows everything.
 
-    m = Machine(ram="4 GiB", device="nvme", system="phyr", iommu="lazy", fragmentation=0.6, seed=7)
-    task = m.task()
-    buf = task.mmap("1 MiB", folio="4 KiB")
-    fd = task.open("/dev/nvme0n1", "O_RDONLY|O_DIRECT")
-    task.pread(fd, buf, "1 MiB", offset=0)
-    m.trace
+m = Machine(ram="4 GiB", device="nvme", system="phyr", iommu="lazy", fragmentation=0.6, seed=7)
+task = m.task()
+buf = task.mmap("1 MiB", folio="4 KiB")
+fd = task.open("/dev/nvme0n1", "O_RDONLY|O_DIRECT")
+task.pread(fd, buf, "1 MiB", offset=0)
+m.trace
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -15,10 +15,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from simpy import Event
 
 from labkit.errors import LabkitError
-from labkit.hardware.clock import Clock
+from labkit.hardware.clock import Clock, Wait
 from labkit.hardware.cpu import Cpu
 from labkit.hardware.device import Device
 from labkit.hardware.iommu import Iommu
@@ -50,12 +49,11 @@ from labkit.kernel.mm.pin import PinLedger
 from labkit.kernel.syscall import Syscalls
 from labkit.scenario import Scenario
 from labkit.task import Task
-from labkit.trace.events import IotlbFlush, Record
 from labkit.trace.snapshot import DmaState, FolioState, MemoryMap, Snapshot, translation_runs
 from labkit.trace.summary import summary
 from labkit.trace.trace import Trace
-from labkit.trace.tracer import Tracer
-from labkit.units import PAGE_SHIFT, PAGE_SIZE, PFN_PHYS, Pfn, UserAddr
+from labkit.trace.tracer import Sink, Tracer
+from labkit.units import PAGE_SIZE, PFN_PHYS, UserAddr
 
 DATA = next(path for path in (Path(__file__).parent / "data", Path(__file__).parent.parent / "data") if path.is_dir())
 """Device profiles and cost tables: inside an installed package, beside it in a checkout."""
@@ -74,9 +72,7 @@ _CHUNK = 16 << 20
 class Machine:
     """Hardware, kernel and trace of one scenario. A context manager: a real loop device goes when it ends."""
 
-    def __init__(
-        self, scenario: Scenario | None = None, *, watch: tuple[Callable[[Record], None], ...] = (), **knobs: Any
-    ) -> None:
+    def __init__(self, scenario: Scenario | None = None, *, watch: tuple[Sink, ...] = (), **knobs: Any) -> None:
         """Build `scenario`, or the one that `knobs` describe; tell `watch` of every record.
 
         Raises ScenarioError for what cannot be built, NotAllowed where this machine has no loop device to give.
@@ -138,7 +134,7 @@ class Machine:
             "origin": _ORIGIN[self.scenario.system],
             **self._result,
         }
-        return Trace(tuple(self.tracer.records), MemoryMap(tuple(self.buddy.spans()), tuple(self._kept)), meta)
+        return Trace(self.tracer.records, MemoryMap(tuple(self.buddy.spans()), tuple(self._kept)), meta)
 
     def snapshot(self) -> Snapshot:
         """Return the machine as it is now, read from its live parts."""
@@ -203,7 +199,7 @@ class Machine:
         return PFN_PHYS(pfn), self.dma.alloc_coherent(PFN_PHYS(pfn), PAGE_SIZE << order)
 
     def _flushed(self, syncs: int) -> None:
-        self.tracer.emit(IotlbFlush(self.clock.now, 0, syncs))
+        self.tracer.emit(("IotlbFlush", self.clock.now, 0, syncs))
 
     def _grow_old(self, order: int, nbytes: int) -> None:
         """Age what the next `nbytes` of folios of `order` will be made of."""
@@ -211,9 +207,9 @@ class Machine:
         self._aged[order] = self._aged.get(order, 0) + blocks
         self._kept += age(self.buddy, self.scenario.fragmentation, order, blocks, seed)
 
-    def _wait(self, call: Generator[Event, Any, int]) -> int:
+    def _wait(self, call: Generator[Wait, Any, int]) -> int:
         """Run the machine until `call` returns, or raises."""
-        return int(self.clock.run(until=self.clock.process(call)))  # type: ignore[arg-type]
+        return int(self.clock.run(until=self.clock.job(call)))  # type: ignore[arg-type]
 
     def _run(self, task: Task) -> bool:
         sc = self.scenario

@@ -6,7 +6,16 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from labkit.errors import BadInput, ScenarioError
 from labkit.units import human_bytes
@@ -62,7 +71,9 @@ class Scenario(BaseModel):
             text = path.read_text("utf-8")
             values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
         except OSError as bad:
-            raise ScenarioError("scenario", str(path), f"cannot be read: {bad.strerror}", bad.errno or errno.EIO) from None
+            raise ScenarioError(
+                "scenario", str(path), f"cannot be read: {bad.strerror}", bad.errno or errno.EIO
+            ) from None
         except (ValueError, RecursionError) as bad:
             what = str(bad).splitlines()[0] if str(bad) else type(bad).__name__
             raise ScenarioError("scenario", str(path), f"is broken: {what}", errno.EINVAL) from None
@@ -92,7 +103,9 @@ def parse_bytes(layer: str, name: str, value: int | str) -> int:
     try:
         return _BYTES.validate_python(value)
     except ValidationError:
-        raise BadInput(layer, f"{name}={value!r}", "is not a number of bytes such as 4096 or '1 MiB'", errno.EINVAL) from None
+        raise BadInput(
+            layer, f"{name}={value!r}", "is not a number of bytes such as 4096 or '1 MiB'", errno.EINVAL
+        ) from None
 
 
 def _sentence(bad: ValidationError) -> ScenarioError:

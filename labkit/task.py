@@ -4,9 +4,8 @@ import errno
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
-from simpy import Event
-
 from labkit.errors import BadInput, SyscallError
+from labkit.hardware.clock import Wait
 from labkit.hardware.ram import RAM
 from labkit.kernel.dio import File
 from labkit.kernel.mm.fault import Mm
@@ -22,7 +21,7 @@ class Task:
 
     def __init__(
         self, syscalls: Syscalls, mm: Mm, ram: RAM, files: dict[str, File],
-        wait: Callable[[Generator[Event, Any, int]], int], grow_old: Callable[[int, int], None],
+        wait: Callable[[Generator[Wait, Any, int]], int], grow_old: Callable[[int, int], None],
     ) -> None:  # fmt: skip
         """Join the parts. `wait` runs a call to its end; `grow_old(order, bytes)` ages the memory that comes next."""
         self.syscalls, self.mm, self._ram, self._files = syscalls, mm, ram, files

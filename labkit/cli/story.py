@@ -58,7 +58,9 @@ def _costs(report: dict[str, Any]) -> Table:
 def _verdict(report: dict[str, Any]) -> Text:
     if report["error"]:
         return Text(f"✗ {report['result']}", style="bold red")
-    what = f"{human_bytes(report['result'])} in {human_ns(report['sim_ns'])} over {len(report['phyrs'])} physical ranges"
+    what = (
+        f"{human_bytes(report['result'])} in {human_ns(report['sim_ns'])} over {len(report['phyrs'])} physical ranges"
+    )
     if not report["verified"]:
         return Text(f"✗ {what}: the bytes that arrived are not the bytes that were there", style="bold red")
     kind = "measured" if report["device"] == "loop" else "simulated"

@@ -13,24 +13,24 @@ from labkit.errors import BadInput
 class Cpu:
     """Nanoseconds for one piece of work each; the table in data/cpu.toml says what and where from."""
 
-    syscall: float
-    walk: float
-    pin: float
-    unpin: float
-    bio_alloc: float
-    vec: float
-    split: float
-    getrq: float
-    dma_map: float
-    iova_alloc: float
-    iopte: float
-    iotlb_sync: float
-    lazy_unmap: float
-    sqe: float
-    prp: float
-    doorbell: float
-    irq: float
-    wakeup: float
+    syscall: int
+    walk: int
+    pin: int
+    unpin: int
+    bio_alloc: int
+    vec: int
+    split: int
+    getrq: int
+    dma_map: int
+    iova_alloc: int
+    iopte: int
+    iotlb_sync: int
+    lazy_unmap: int
+    sqe: int
+    prp: int
+    doorbell: int
+    irq: int
+    wakeup: int
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -38,6 +38,6 @@ class Cpu:
         table = tomllib.loads(path.read_text())
         for name in (field.name for field in fields(cls)):
             row = table.get(name, {})
-            if not (isinstance(row.get("ns"), int | float) and row["ns"] >= 0 and row.get("origin")):
-                raise BadInput("cpu", f"{path.name}: {name}", "needs ns >= 0 and an origin", errno.EINVAL)
+            if not (isinstance(row.get("ns"), int) and row["ns"] >= 0 and row.get("origin")):
+                raise BadInput("cpu", f"{path.name}: {name}", "needs whole ns >= 0 and an origin", errno.EINVAL)
         return cls(**{field.name: table[field.name]["ns"] for field in fields(cls)})

@@ -1,9 +1,7 @@
 """What every device and every bus has in common."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
-
-from simpy import Event
 
 from labkit.hardware.clock import Clock
 from labkit.trace.events import Ranges
@@ -26,14 +24,18 @@ class Command(NamedTuple):
     ranges: Ranges
 
 
+Done = Callable[[int], None]
+"""Who is told of a completion: the interrupt."""
+
+
 class Device(Protocol):
     """A block device."""
 
     nbytes: int
     """Capacity in bytes."""
 
-    def submit(self, cmd: Command) -> Event:
-        """Take `cmd`; the event fires when it is done, its value a status: 0, or what the device has to say."""
+    def submit(self, cmd: Command, done: Done) -> None:
+        """Take `cmd`, and call `done(status)` when it is done: 0, or what the device has to say."""
 
     def peek(self, pos: int, nbytes: int) -> bytes:
         """Return the `nbytes` bytes that the medium holds at `pos`, by a way that no IO takes."""

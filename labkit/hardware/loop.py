@@ -4,11 +4,9 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from simpy import Event
-
 from labkit.errors import SyscallError
 from labkit.hardware.clock import Clock
-from labkit.hardware.device import Command
+from labkit.hardware.device import Command, Done
 from labkit.hardware.ram import RAM
 
 
@@ -41,12 +39,12 @@ class Loop:
         self.env, self._ram, self._real = env, ram, real
         self.nbytes = real.nbytes
 
-    def submit(self, cmd: Command) -> Event:
-        """Do `cmd` now; the event's value is 0, or a positive errno."""
+    def submit(self, cmd: Command, done: Done) -> None:
+        """Do `cmd` now; the status is 0, or a positive errno."""
         views = [self._ram.view(addr, nbytes) for addr, nbytes in cmd.ranges]
         begin = time.monotonic_ns()
         status = self._transfer(cmd, views)
-        return self.env.timeout(time.monotonic_ns() - begin, status)
+        self.env.later(time.monotonic_ns() - begin, done, status)
 
     def peek(self, pos: int, nbytes: int) -> bytes:
         """Return what the backing file holds."""

@@ -5,18 +5,14 @@ Ours, after published figures: dies that work side by side, and one link. Its nu
 
 import struct
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Self
 
-from simpy import Event
-
 from labkit.hardware.clock import Clock
-from labkit.hardware.device import Bus, BusFault, Command, Server
+from labkit.hardware.device import Bus, BusFault, Command, Done, Server
 from labkit.scatter.payload import Range
-from labkit.trace.events import DeviceDma, DeviceStart, Record
+from labkit.trace.tracer import Emit
 from labkit.units import PAGE_SIZE
 
 SQE_BYTES, CQE_BYTES = 64, 16
@@ -52,9 +48,7 @@ class Profile:
 class NvmeSsd:
     """One controller, one namespace of 512-byte blocks, one queue pair."""
 
-    def __init__(
-        self, env: Clock, bus: Bus, media: memoryview, profile: Profile, emit: Callable[[Record], None]
-    ) -> None:
+    def __init__(self, env: Clock, bus: Bus, media: memoryview, profile: Profile, emit: Emit) -> None:
         """Reach memory through `bus` and keep data in `media` (as many bytes as the profile says)."""
         self.env, self.bus, self.media, self.profile, self._emit = env, bus, media, profile, emit
         self.nbytes = profile.nbytes
@@ -67,20 +61,18 @@ class NvmeSsd:
         """Take the bus addresses of the submission and the completion queue (admin commands 01h and 05h)."""
         self._sq, self._cq = sq, cq
 
-    def submit(self, cmd: Command) -> Event:
-        """Be told by the doorbell that `cmd.slot` holds a command; the event's value is its NVMe status."""
-        done = self.env.event()
+    def submit(self, cmd: Command, done: Done) -> None:
+        """Be told by the doorbell that `cmd.slot` holds a command; `done` is the interrupt."""
         sqe = SQE.unpack(self.bus.views(self._sq + cmd.slot * SQE_BYTES, SQE_BYTES)[0])
         status = self._check(sqe)
         if status:
-            self.env.later(self.profile.overhead_ns, lambda: self._complete(done, sqe[2], status))
-            return done
+            self.env.later(self.profile.overhead_ns, self._complete, done, sqe[2], status)
+            return
         wait, busy = self._reserve_dies(sqe)
         if wait:
-            self.env.later(wait, partial(self._start, done, cmd, sqe, busy))
+            self.env.later(wait, self._start, done, cmd, sqe, busy)
         else:
             self._start(done, cmd, sqe, busy)
-        return done
 
     def peek(self, pos: int, nbytes: int) -> bytes:
         """Return what the flash holds."""
@@ -106,21 +98,21 @@ class NvmeSsd:
         waits = [self._dies[page % len(self._dies)].reserve(service) for page in range(first, last + 1)]
         return min(waits), max(waits) + service - min(waits)
 
-    def _start(self, done: Event, cmd: Command, sqe: tuple[int, ...], busy: int) -> None:
+    def _start(self, done: Done, cmd: Command, sqe: tuple[int, ...], busy: int) -> None:
         unit = (sqe[6] << 9) // PAGE_SIZE % len(self._dies)
-        self._emit(DeviceStart(self.env.now, cmd.io, cmd.rq, unit))
-        self.env.later(busy + self.profile.overhead_ns, partial(self._transfer, done, cmd, sqe))
+        self._emit(("DeviceStart", self.env.now, cmd.io, cmd.rq, unit))
+        self.env.later(busy + self.profile.overhead_ns, self._transfer, done, cmd, sqe)
 
-    def _transfer(self, done: Event, cmd: Command, sqe: tuple[int, ...]) -> None:
+    def _transfer(self, done: Done, cmd: Command, sqe: tuple[int, ...]) -> None:
         service = int(((sqe[7] + 1) << 9) / self.profile.link_bytes_per_ns)
-        self.env.later(self._link.reserve(service) + service, partial(self._finish, done, cmd, sqe))
+        self.env.later(self._link.reserve(service) + service, self._finish, done, cmd, sqe)
 
-    def _finish(self, done: Event, cmd: Command, sqe: tuple[int, ...]) -> None:
+    def _finish(self, done: Done, cmd: Command, sqe: tuple[int, ...]) -> None:
         opcode, cid, slba, nbytes = sqe[0], sqe[2], sqe[6], (sqe[7] + 1) << 9
         status = STATUS_OK
         try:
             self._move(opcode == OPCODE_WRITE, slba << 9, self._parse_prps(sqe[4], sqe[5], nbytes))
-            self._emit(DeviceDma(self.env.now, cmd.io, cmd.rq, opcode == OPCODE_WRITE, nbytes))
+            self._emit(("DeviceDma", self.env.now, cmd.io, cmd.rq, opcode == OPCODE_WRITE, nbytes))
         except BusFault:
             status = STATUS_DATA_TRANSFER
         self._complete(done, cid, status)
@@ -154,7 +146,7 @@ class NvmeSsd:
                 nbytes -= pieces[-1][1]
         return pieces
 
-    def _complete(self, done: Event, cid: int, status: int) -> None:
+    def _complete(self, done: Done, cid: int, status: int) -> None:
         """Write a completion queue entry through the bus, and raise the interrupt."""
         self.bus.views(self._cq + self._cq_slot * CQE_BYTES, CQE_BYTES)[0][:] = CQE.pack(
             0, 0, 1, cid, status << 1 | self._phase
@@ -162,4 +154,4 @@ class NvmeSsd:
         self._cq_slot += 1
         if self._cq_slot == self.profile.queue_depth:
             self._cq_slot, self._phase = 0, self._phase ^ 1
-        done.succeed(status)
+        done(status)

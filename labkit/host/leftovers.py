@@ -40,7 +40,8 @@ def create(place: Path) -> tuple[Path, int]:
     """
     try:
         for _ in range(_TRIES):
-            place.mkdir(0o700, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                place.mkdir(0o700)
             # ENOENT: between mkdir and open another run has removed the directory, which was empty.
             with contextlib.suppress(FileNotFoundError), _locked(place) as directory:
                 name = f"labkit-loop-{os.getpid()}-{secrets.token_hex(8)}.img"

@@ -223,7 +223,7 @@ def _pins() -> dict[str, str]:
     """Return the exact versions that labkit asks for, by package; none where labkit is not installed."""
     try:
         wanted = importlib.metadata.requires("labkit") or []
-    except importlib.metadata.PackageNotFoundError:
+    except Exception:  # noqa: BLE001  # not installed, or not readable: then nothing is known to be pinned
         return {}
     found = (re.match(r"([\w.-]+)\s*==\s*([^\s;,]+)", line) for line in wanted)
     return {_plain(match[1]): match[2] for match in found if match}

@@ -1,22 +1,18 @@
 """Direct IO: pin, hand over, wait, unpin; whatever happens in between, nothing stays held."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
-from simpy import Event
-
 from labkit.errors import SyscallError
-from labkit.hardware.clock import Clock
+from labkit.hardware.clock import Clock, Steps, Wait
 from labkit.hardware.cpu import Cpu
 from labkit.kernel.block.bio import Bio
 from labkit.kernel.block.blk_mq import RequestQueue
 from labkit.kernel.currency.ops import Currency, Hold, Kiocb
 from labkit.kernel.fs.bdev import BlockDeviceFile
-from labkit.trace.events import BlkdevDirectIO, GupPin, GupUnpin, Record
-
-Steps = Generator[Event, Any, None]
+from labkit.trace.tracer import Emit
 
 
 class File(NamedTuple):
@@ -42,7 +38,7 @@ class _Dio:
 class DirectIO:
     """The direct IO of one machine, in one currency."""
 
-    def __init__(self, env: Clock, cpu: Cpu, currency: Currency, emit: Callable[[Record], None]) -> None:
+    def __init__(self, env: Clock, cpu: Cpu, currency: Currency, emit: Emit) -> None:
         """Do IO in `currency`."""
         self.env, self.cpu, self.currency, self._emit = env, cpu, currency, emit
         self._ios = count(1)
@@ -51,7 +47,7 @@ class DirectIO:
         """Return the number of the next IO."""
         return next(self._ios)
 
-    def direct_io(self, iocb: Kiocb, file: File) -> Generator[Event, Any, int]:
+    def direct_io(self, iocb: Kiocb, file: File) -> Generator[Wait, Any, int]:
         """Move `iocb.nbytes` bytes; return how many were moved.
 
         Raises SyscallError: what pinning says where nothing could be pinned, else what the first failed bio says
@@ -68,7 +64,7 @@ class DirectIO:
             for token in tuple(dio.holds):
                 self._unpin(dio, token)
             iocb.mm.release_orphans()
-            yield self.env.timeout(dio.owed)
+            yield dio.owed
         return self._result(dio)
 
     def _pin_and_submit(self, dio: _Dio) -> Steps:
@@ -82,21 +78,17 @@ class DirectIO:
         now, policy = self.env.now, self.currency.policy
         token = iocb.mm.ledger.pin(iocb.io, now, policy, hold.ranges)
         dio.holds[token] = hold
-        self._emit(
-            GupPin(
-                now, iocb.io, token, policy, iocb.buf + dio.start, hold.ranges, hold.ptes, hold.atomics,
-                hold.struct_pages, hold.descriptor_bytes,
-            )
-        )  # fmt: skip
+        cost = (hold.ptes, hold.atomics, hold.struct_pages, hold.descriptor_bytes)
+        self._emit(("GupPin", now, iocb.io, token, policy, iocb.buf + dio.start, hold.ranges, *cost))
         cpu = self.cpu
-        yield self.env.timeout(int(cpu.walk * hold.ptes + cpu.pin * hold.atomics + cpu.vec * len(hold.ranges)))
+        yield cpu.walk * hold.ptes + cpu.pin * hold.atomics + cpu.vec * len(hold.ranges)
         yield from self._submit(dio, token, hold)
         dio.start += hold.nbytes
 
     def _submit(self, dio: _Dio, token: int, hold: Hold) -> Steps:
         iocb, bdev, pos = dio.iocb, dio.file.bdev, dio.iocb.pos + dio.start
-        self._emit(BlkdevDirectIO(self.env.now, iocb.io, pos, hold.nbytes, bdev.path(iocb.buf, iocb.nbytes)))
-        yield self.env.timeout(int(self.cpu.bio_alloc))
+        self._emit(("BlkdevDirectIO", self.env.now, iocb.io, pos, hold.nbytes, bdev.path(iocb.buf, iocb.nbytes)))
+        yield self.cpu.bio_alloc
         for bio in bdev.bios(iocb.io, pos, hold.payload, write=iocb.write):
             bio.start = bio.sector * 512 - iocb.pos
             if self.currency.per_bio:
@@ -114,8 +106,8 @@ class DirectIO:
         iocb, hold = dio.iocb, dio.holds.pop(token)
         iocb.mm.ledger.unpin(token)
         released = self.currency.unpin(iocb, hold)
-        self._emit(GupUnpin(self.env.now, iocb.io, token, released.atomics, released.struct_pages))
-        dio.owed += int(self.cpu.unpin * released.atomics)
+        self._emit(("GupUnpin", self.env.now, iocb.io, token, released.atomics, released.struct_pages))
+        dio.owed += self.cpu.unpin * released.atomics
 
     @staticmethod
     def _result(dio: _Dio) -> int:

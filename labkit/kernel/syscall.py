@@ -1,18 +1,16 @@
 """System calls: arguments are checked in the kernel's order, and a Kiocb goes down."""
 
 import errno
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
-from simpy import Event
-
 from labkit.errors import SyscallError
-from labkit.hardware.clock import Clock
+from labkit.hardware.clock import Clock, Wait
 from labkit.hardware.cpu import Cpu
 from labkit.kernel.currency.ops import Kiocb
 from labkit.kernel.dio import DirectIO, File
 from labkit.kernel.mm.fault import Mm
-from labkit.trace.events import Record, SysEnter, SysExit
+from labkit.trace.tracer import Emit
 
 MAX_RW_COUNT = 0x7FFF_F000
 """No call moves more (ITER-3)."""
@@ -22,7 +20,7 @@ _CALLS = {False: "pread64", True: "pwrite64"}
 class Syscalls:
     """What one task may ask of the kernel."""
 
-    def __init__(self, env: Clock, cpu: Cpu, dio: DirectIO, mm: Mm, emit: Callable[[Record], None]) -> None:
+    def __init__(self, env: Clock, cpu: Cpu, dio: DirectIO, mm: Mm, emit: Emit) -> None:
         """Serve the task of `mm`."""
         self.env, self.cpu, self.dio, self.mm, self._emit = env, cpu, dio, mm, emit
         self.files: dict[int, File] = {}
@@ -41,16 +39,16 @@ class Syscalls:
             self._writable.add(fd)
         return fd
 
-    def rw(self, fd: int, buf: int, nbytes: int, pos: int, *, write: bool) -> Generator[Event, Any, int]:
+    def rw(self, fd: int, buf: int, nbytes: int, pos: int, *, write: bool) -> Generator[Wait, Any, int]:
         """pread64 and pwrite64: move `nbytes` bytes between user address `buf` and byte `pos` of `fd`.
 
         Returns the bytes moved. Raises SyscallError: EBADF, EINVAL, ENOSPC, EFAULT, ENOMEM or what the device says.
         """
         call, io = _CALLS[write], self.dio.next_io()
-        self._emit(SysEnter(self.env.now, io, call, fd, buf, nbytes, pos))
+        self._emit(("SysEnter", self.env.now, io, call, fd, buf, nbytes, pos))
         ret = -errno.EIO
         try:
-            yield self.env.timeout(int(self.cpu.syscall))
+            yield self.cpu.syscall
             ret = yield from self._rw(io, call, fd, buf, nbytes, pos, write=write)
         except SyscallError as bad:
             ret = -bad.errno
@@ -58,11 +56,11 @@ class Syscalls:
         else:
             return ret
         finally:
-            self._emit(SysExit(self.env.now, io, call, ret))
+            self._emit(("SysExit", self.env.now, io, call, ret))
 
     def _rw(
         self, io: int, call: str, fd: int, buf: int, nbytes: int, pos: int, *, write: bool
-    ) -> Generator[Event, Any, int]:
+    ) -> Generator[Wait, Any, int]:
         file = self.files.get(fd)
         if file is None or (write and fd not in self._writable):
             raise SyscallError(call, f"fd={fd}", "is not open for this", errno.EBADF)
@@ -74,5 +72,5 @@ class Syscalls:
             return 0
         iocb = Kiocb(io, self.mm, call, buf, nbytes, pos, write, file.queue.limits)
         moved = yield from self.dio.direct_io(iocb, file)
-        yield self.env.timeout(int(self.cpu.wakeup))
+        yield self.cpu.wakeup
         return moved

@@ -10,6 +10,7 @@ import pytest
 from labkit.errors import BadInput, SyscallError
 from labkit.host.arena import arena
 from labkit.host.loopdev import LoopDevice
+from labkit.host.probe import probe
 
 MIB = 1 << 20
 
@@ -108,6 +109,37 @@ def test_1024_iovecs_are_one_io_and_one_more_is_too_many(device):
     for call in (device.preadv, device.pwritev):
         with pytest.raises(SyscallError, match=r"1025 iovecs .* more than 1024 iovecs \(IOV_MAX\) \(-EINVAL\)"):
             call([view[:512]] * 1025, 0)
+
+
+@pytest.mark.host
+def test_the_device_reads_its_file_directly_where_the_file_can_be():
+    if not probe()["o_direct"].ok:
+        pytest.skip("no O_DIRECT in the temporary directory")
+    with LoopDevice.attach(MIB, logical_block_size=4096) as device:
+        assert device.limits["dio"] == 1
+
+
+def is_cached(fd):
+    try:
+        return os.preadv(fd, [bytearray(512)], 0, os.RWF_NOWAIT) > 0
+    except BlockingIOError:
+        return False
+
+
+@pytest.mark.host
+def test_poke_and_peek_leave_and_trust_no_cache(device):
+    with device.backing.open("r+b", buffering=0) as file:
+        file.write(b"x" * 4096)
+        os.fsync(file)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if is_cached(file.fileno()):
+            pytest.skip("this file system keeps in memory what it is told to drop")
+        device.poke(1, b"poke")
+        assert not is_cached(file.fileno())
+        assert device.peek(0, 6) == b"xpokex"
+        assert is_cached(file.fileno())
+        device.poke(MIB - 1, b"!")
+        assert not is_cached(file.fileno())
 
 
 @pytest.mark.host

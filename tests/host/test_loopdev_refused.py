@@ -133,6 +133,13 @@ def test_a_directory_of_somebody_else_is_not_used(place, left):
 
 
 @pytest.mark.host
+def test_a_file_in_place_of_the_directory_is_named(place):
+    (place / f"labkit-{os.geteuid()}").touch()
+    with pytest.raises(SyscallError, match=r"loop: TMPDIR fails: Not a directory \(-ENOTDIR\)"):
+        LoopDevice.attach(MIB)
+
+
+@pytest.mark.host
 def test_a_directory_that_is_not_there_is_named(place):
     with pytest.raises(SyscallError, match=r"loop: .*/nowhere fails: No such file or directory \(-ENOENT\)"):
         LoopDevice.attach(MIB, directory=place / "nowhere")

@@ -1,3 +1,5 @@
+import fcntl
+import os
 import random
 import signal
 import threading
@@ -72,6 +74,24 @@ def test_sigkill_in_the_middle_of_io_detaches_and_the_next_sweep_removes_the_fil
     (line,) = [line for line in sweep() if file in line]
     assert line.endswith(file)
     assert left() == ([], [])
+
+
+@pytest.mark.host
+def test_a_device_that_outlives_its_owner_does_not_hold_the_lock(start, left, place):
+    child = start(IO)
+    device = child.stdout.readline().strip()
+    fd = os.open(device, os.O_RDONLY)
+    try:
+        child.kill()
+        assert child.wait(30) == -signal.SIGKILL
+        ((_, (file,)), (home,)) = left(), place.iterdir()
+        assert left()[0] == [device]
+        with (home / file).open() as backing:
+            fcntl.flock(backing, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(fd)
+    assert left() == ([], [file])
+    assert str(home / file) in sweep()
 
 
 @pytest.mark.host

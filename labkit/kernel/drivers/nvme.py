@@ -2,24 +2,22 @@
 
 import errno
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import zip_longest
 from typing import NamedTuple
 
-from simpy import Event
-
 from labkit.errors import SyscallError
-from labkit.hardware.clock import Clock
+from labkit.hardware.clock import Clock, Steps
 from labkit.hardware.cpu import Cpu
 from labkit.hardware.device import Command, Device
 from labkit.hardware.nvme_ssd import CQE, CQE_BYTES, OPCODE_READ, OPCODE_WRITE, SQE, SQE_BYTES
 from labkit.hardware.ram import RAM
 from labkit.kernel.dma.ops import DmaMapOps, DmaMapping
 from labkit.kernel.dma.pool import Block, DmaPool
-from labkit.kernel.drivers.ops import Request, Steps
+from labkit.kernel.drivers.ops import Request
 from labkit.scatter.payload import Range
-from labkit.trace.events import BlockRqIssue, DmaMap, DmaUnmap, NvmeCompleteRq, NvmeSetupCmd, Record
+from labkit.trace.tracer import Emit
 from labkit.units import PAGE_SIZE
 
 _STATUS_ERRNO = {0x80: errno.EIO, 0x02: errno.EIO, 0x04: errno.EIO, 0x281: errno.ENODATA}
@@ -41,7 +39,7 @@ class NvmeDriver:
 
     def __init__(
         self, env: Clock, cpu: Cpu, ram: RAM, dma: DmaMapOps, device: Device, queues: Queues, pool: DmaPool,
-        emit: Callable[[Record], None],
+        emit: Emit,
     ) -> None:  # fmt: skip
         """Drive `device`: commands go into `queues`, PRP lists into `pool`, both in `ram`."""
         self.env, self.cpu, self.ram, self.dma, self.device = env, cpu, ram, dma, device
@@ -55,25 +53,21 @@ class NvmeDriver:
         """Map, write the command, ring the doorbell (nvme_queue_rq). Errors: ENOMEM for addresses or list memory."""
         env, cpu = self.env, self.cpu
         mapping = self.mappings[rq.rq] = self.dma.map(rq.vecs)
-        emitted = DmaMap(
-            env.now, rq.io, rq.rq, mapping.dma, mapping.phys, mapping.maps, rq.conversions, rq.conversions,
-            mapping.descriptor_bytes,
-        )  # fmt: skip
-        self._emit(emitted)
+        dma, phys, maps, ioptes, saved = mapping
+        self._emit(("DmaMap", env.now, rq.io, rq.rq, dma, phys, maps, rq.conversions, rq.conversions, saved))
         try:
-            yield env.timeout(self._map_ns(mapping))
-            slot = self._setup_cmd(rq, mapping.dma)
-            yield env.timeout(int(cpu.sqe + cpu.prp * len(rq.blocks) + cpu.doorbell))
+            yield cpu.dma_map * maps + (cpu.iova_alloc + cpu.iopte * ioptes if ioptes else 0)
+            prps = prp_entries(dma)
+            slot = self._setup_cmd(rq, prps)
+            yield cpu.sqe + cpu.prp * len(prps) + cpu.doorbell
         except BaseException:
             self._unmap(rq)
             raise
-        self._emit(BlockRqIssue(env.now, rq.io, rq.rq, rq.tag, rq.sector, rq.nbytes >> 9))
-        done = self.device.submit(Command(rq.io, rq.rq, slot, rq.write, rq.sector, rq.nbytes, mapping.dma))
-        done.callbacks.append(partial(self._irq, rq))
+        self._emit(("BlockRqIssue", env.now, rq.io, rq.rq, rq.tag, rq.sector, rq.nbytes >> 9))
+        self.device.submit(Command(rq.io, rq.rq, slot, rq.write, rq.sector, rq.nbytes, dma), partial(self._irq, rq))
 
-    def _setup_cmd(self, rq: Request, dma: Sequence[Range]) -> int:
-        """Write the submission queue entry of `rq`; return its slot."""
-        prps = prp_entries(dma)
+    def _setup_cmd(self, rq: Request, prps: Sequence[int]) -> int:
+        """Write the submission queue entry of `rq`, and the lists that it needs; return its slot."""
         prp2 = 0
         if len(prps) == 2:  # noqa: PLR2004 - PRP1 and PRP2
             prp2 = prps[1]
@@ -85,11 +79,8 @@ class NvmeDriver:
         self.ram.view(self.queues.sq_phys + slot * SQE_BYTES, SQE_BYTES)[:] = sqe
         self._tail = (slot + 1) % self.queues.depth
         lists = sum(block.nbytes for block in rq.blocks)
-        self._emit(
-            NvmeSetupCmd(
-                self.env.now, rq.io, rq.rq, rq.tag, rq.sector, rq.nbytes, prps[0], prp2, len(prps), lists, sqe.hex()
-            )
-        )
+        cmd = (rq.tag, rq.sector, rq.nbytes, prps[0], prp2, len(prps), lists, sqe.hex())
+        self._emit(("NvmeSetupCmd", self.env.now, rq.io, rq.rq, *cmd))
         return slot
 
     def _write_lists(self, entries: Sequence[int]) -> tuple[tuple[Block, ...], int]:
@@ -118,7 +109,7 @@ class NvmeDriver:
             raise
         return blocks
 
-    def _irq(self, rq: Request, _done: Event) -> None:
+    def _irq(self, rq: Request, _status: int) -> None:
         """Read the completion queue entry, and finish the request after the interrupt's time."""
         at = self.queues.cq_phys + self._head * CQE_BYTES
         _result, _sq_head, _sq, cid, status = CQE.unpack(self.ram.view(at, CQE_BYTES))
@@ -126,8 +117,9 @@ class NvmeDriver:
         self._head += 1
         if self._head == self.queues.depth:
             self._head, self._phase = 0, self._phase ^ 1
-        self._emit(NvmeCompleteRq(self.env.now, rq.io, rq.rq, cid, status >> 1))
-        self.env.later(int(self.cpu.irq + self._unmap_ns()), partial(self._finish, rq, status >> 1))
+        self._emit(("NvmeCompleteRq", self.env.now, rq.io, rq.rq, cid, status >> 1))
+        unmap = self.cpu.lazy_unmap if self.dma.stale else self.cpu.iotlb_sync * self.dma.syncs
+        self.env.later(self.cpu.irq + unmap, self._finish, rq, status >> 1)
 
     def _finish(self, rq: Request, status: int) -> None:
         self._unmap(rq)
@@ -139,15 +131,8 @@ class NvmeDriver:
             self.pool.free(block)
         rq.blocks = ()
         # The record comes before the unmap, for that may empty a full flush queue, which is a record of its own.
-        self._emit(DmaUnmap(self.env.now, rq.io, rq.rq, self.dma.syncs, self.dma.stale))
+        self._emit(("DmaUnmap", self.env.now, rq.io, rq.rq, self.dma.syncs, self.dma.stale))
         self.dma.unmap(self.mappings.pop(rq.rq))
-
-    def _map_ns(self, mapping: DmaMapping) -> int:
-        cpu = self.cpu
-        return int(cpu.dma_map * mapping.maps + (cpu.iova_alloc if mapping.ioptes else 0) + cpu.iopte * mapping.ioptes)
-
-    def _unmap_ns(self) -> float:
-        return self.cpu.lazy_unmap if self.dma.stale else self.cpu.iotlb_sync * self.dma.syncs
 
 
 def prp_entries(ranges: Sequence[Range]) -> list[int]:

@@ -1,14 +1,10 @@
 """What the block layer asks of any driver, and the request that it hands over."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from simpy import Event
-
+from labkit.hardware.clock import Steps
 from labkit.trace.events import Ranges
-
-Steps = Generator[Event, Any, None]
-"""Work that takes time: it yields the events that it waits for."""
 
 
 class Request:

@@ -10,16 +10,14 @@ from labkit.kernel.mm.page_table import PAGE_PRESENT
 from labkit.kernel.mm.pin import PinLedger
 from labkit.kernel.mm.vma import VMA, AddressSpace
 from labkit.scatter.payload import Range, run_length
-from labkit.trace.events import Mmap, MmPageAlloc, MmPageFree, Munmap, Record
+from labkit.trace.tracer import Emit
 from labkit.units import PAGE_SHIFT, PAGE_SIZE, PFN_PHYS, Nsec, PhysAddr, UserAddr
 
 
 class Mm:
     """The memory of one task: its address space over the machine's frames, and the pins on them."""
 
-    def __init__(
-        self, buddy: Buddy, folios: Folios, ledger: PinLedger, emit: Callable[[Record], None], now: Callable[[], Nsec]
-    ) -> None:
+    def __init__(self, buddy: Buddy, folios: Folios, ledger: PinLedger, emit: Emit, now: Callable[[], Nsec]) -> None:
         """Join the parts. `emit` takes records, `now` tells the time that they carry."""
         self.buddy, self.folios, self.ledger = buddy, folios, ledger
         self.space = AddressSpace()
@@ -29,13 +27,13 @@ class Mm:
     def mmap(self, nbytes: int, prot: str = "rw-", name: str = "anon", order: int = 0) -> UserAddr:
         """Map `nbytes` of anonymous memory; nothing is allocated before it is touched. Errors: AddressSpace.mmap."""
         vma = self.space.mmap(nbytes, prot, name, order)
-        self._emit(Mmap(self._now(), 0, vma.start, vma.end - vma.start, prot, name))
+        self._emit(("Mmap", self._now(), 0, vma.start, vma.end - vma.start, prot, name))
         return UserAddr(vma.start)
 
     def munmap(self, addr: UserAddr) -> None:
         """Unmap the mapping at `addr`; a folio that is pinned stays until it is let go of (pins keep pages)."""
         vma = self.space.remove(addr)
-        self._emit(Munmap(self._now(), 0, vma.start, vma.end - vma.start))
+        self._emit(("Munmap", self._now(), 0, vma.start, vma.end - vma.start))
         freed: list[Range] = []
         for pa in range(0, (vma.end - vma.start) >> PAGE_SHIFT, 1 << vma.order):
             pte = vma.table.ptes[pa]
@@ -82,11 +80,11 @@ class Mm:
     def _emit_alloc(self, vma: VMA, at: int, came: list[Range]) -> None:
         if came:
             addr, refs = vma.start + at * PAGE_SIZE, map_refs(vma.order)
-            self._emit(MmPageAlloc(self._now(), 0, addr, vma.order, refs, run_length(came)))
+            self._emit(("MmPageAlloc", self._now(), 0, addr, vma.order, refs, run_length(came)))
 
     def _emit_free(self, order: int, freed: list[Range]) -> None:
         if freed:
-            self._emit(MmPageFree(self._now(), 0, order, run_length(freed)))
+            self._emit(("MmPageFree", self._now(), 0, order, run_length(freed)))
 
     def _folio(self, addr: int) -> Folio:
         folio = self.folios.phys_to_folio(PhysAddr(addr))

@@ -1,0 +1,87 @@
+"""A trace becomes a headline: what the IO was, and how it ended."""
+
+from typing import NamedTuple
+
+from labkit.scatter.payload import run_length
+from labkit.trace.trace import Trace
+from labkit.units import human_bytes, human_ns
+from labkit.views.captions import device_name, scenario
+from labkit.views.journey import Io, Journey
+from labkit.views.words import capital, count, errno_name, errno_sentence
+
+
+class Title(NamedTuple):
+    """A headline and the sentences under it."""
+
+    head: str
+    under: str
+
+
+def title(trace: Trace, trip: Journey) -> Title:
+    """Return the headline of `trace`."""
+    if not trace.records:
+        return Title("Nothing happened yet", "This trace holds no records: run an IO, and its journey appears here.")
+    if not trip.ios:
+        return Title("No IO in this trace", f"{capital(count(len(trace), 'record'))}, none of them of a system call.")
+    head = _one(trip.ios[0], trip) if len(trip.ios) == 1 else _many(trip)
+    return Title(head, _under(trace, trip))
+
+
+def _kind(io: Io) -> str:
+    return "write" if "write" in io.name else "read"
+
+
+def _ranges(trip: Journey) -> str:
+    """Return how many physical ranges the buffer has, joined where they touch, whichever currency carried them."""
+    return count(len(run_length([(pin.pa, pin.nbytes) for pin in trip.phyrs])), "physical range")
+
+
+def _one(io: Io, trip: Journey) -> str:
+    what = f"One {human_bytes(io.nbytes)} direct {_kind(io)}"
+    if io.ret is not None and io.ret < 0:
+        return f"{what}, ended by {errno_name(io.ret)}"
+    return f"{what}, {_ranges(trip)}"
+
+
+def _many(trip: Journey) -> str:
+    kinds = {_kind(io) for io in trip.ios}
+    noun = f"direct {kinds.pop()}" if len(kinds) == 1 else "direct IO"
+    total = human_bytes(sum(io.nbytes for io in trip.ios))
+    return f"{capital(count(len(trip.ios), noun))}, {total}, {_ranges(trip)}"
+
+
+def _under(trace: Trace, trip: Journey) -> str:
+    failed = next((io for io in trip.ios if io.ret is not None and io.ret < 0), None)
+    parts = [_how(trip), count(len(trip.commands), "request") + f" to {device_name(trace)}"]
+    if failed:
+        parts = [f"{failed.name} was refused: {errno_sentence(failed.ret or 0)}"]
+    elif (last := trip.ios[-1]).ret is not None:
+        took = trace.records[last.exit].t - trace.records[trip.ios[0].enter].t
+        parts.append(f"{sum(io.ret or 0 for io in trip.ios):,} bytes in {human_ns(took)} of {_clock(trace)} time")
+    else:
+        parts.append("not finished when the trace ends")
+    knobs = [text for text in (_knob(trace, "system"), _iommu(trace), _knob(trace, "folio", "folios of ")) if text]
+    return capital(", ".join(parts)) + "." + (f" {capital(', '.join(knobs))}." if knobs else "")
+
+
+def _how(trip: Journey) -> str:
+    pins = {pin.pin for pin in trip.phyrs}
+    if not pins:
+        return "nothing pinned"
+    whole = "as whole ranges" if trip.phyrs[0].policy == "range" else "page by page"
+    return f"pinned {whole}" + ("" if len(pins) == 1 else f" in {count(len(pins), 'step')}")
+
+
+def _clock(trace: Trace) -> str:
+    device = trace.meta.get("device")
+    return str(device.get("clock", "machine")) if isinstance(device, dict) else "machine"
+
+
+def _knob(trace: Trace, key: str, before: str = "") -> str:
+    value = scenario(trace, key)
+    return f"{before or key + ' '}{value}" if value else ""
+
+
+def _iommu(trace: Trace) -> str:
+    value = scenario(trace, "iommu") if scenario(trace, "device") != "loop" else ""
+    return {"": "", "off": "no IOMMU"}.get(value, f"IOMMU {value}")

@@ -1,0 +1,89 @@
+"""A trace becomes one value that a browser can show: markup, a Bokeh document, and the player's columns."""
+
+import json
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from labkit.trace.trace import Trace
+from labkit.views.fold import Unit
+from labkit.views.journey import Journey, journey
+from labkit.views.lanes import Lanes, lanes
+from labkit.views.layout import HEIGHT, WIDTH
+from labkit.views.memory import Memory, memory
+from labkit.views.player import card, player
+from labkit.widgets import lanes as draw_lanes
+from labkit.widgets import memory as draw_memory
+from labkit.widgets.chrome import html
+from labkit.widgets.theme import DARK, FADE, LIGHT
+
+_HERE = Path(__file__).parent
+_SCRIPTS = ("mosaic.js", "stage.js", "player.js", "embed.js")
+_BOKEHJS = ("bokeh.min.js",)
+"""What of BokehJS the document needs: it is two figures, without Bokeh's own widgets."""
+
+
+def picture(trace: Trace) -> dict[str, Any]:
+    """Return the picture of `trace` as JSON values: `html`, `item` (Bokeh), `data` (the player's) and `palettes`."""
+    trip, page, rows = journey(trace), memory(trace), lanes(trace)
+    data = asdict(player(trace, trip)) | _stage(trip, page, rows)
+    return {
+        "html": html(trace, trip, page),
+        "item": _document(page, rows, data["poster"]) if trace.records else None,
+        "data": data,
+        "palettes": {"light": LIGHT, "dark": DARK},
+    }
+
+
+def _document(page: Memory, rows: Lanes, at: float) -> Any:
+    from bokeh.embed import json_item  # noqa: PLC0415 - Bokeh takes a second to import
+    from bokeh.layouts import column  # noqa: PLC0415
+
+    root = column(draw_memory.figure(page, at), draw_lanes.figure(rows), sizing_mode="scale_width")
+    return json.loads(json.dumps(json_item(root)))
+
+
+def _stage(trip: Journey, page: Memory, rows: Lanes) -> dict[str, Any]:
+    """Return what the stage draws by: scales, the map's cells, units, and how shapes fade."""
+    return {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "write": bool(trip.ios) and "write" in trip.ios[0].name,
+        "fade": FADE,
+        "scales": rows.scales,
+        "ticks": rows.ticks,
+        "map": {
+            "cell": page.tiles.cell,
+            "tiles": [(tile.left, tile.top) for tile in page.tiles.tiles],
+            "codes": (page.cells + 64).tobytes().decode("ascii"),
+        },
+        "units": [_unit(trip, unit) for unit in page.units],
+    }
+
+
+def _unit(trip: Journey, unit: Unit) -> dict[str, Any]:
+    times = ("pin", "map", "issue", "serve", "complete", "unpin")
+    about = {"phyr": unit.first, "request": unit.request, "times": {name: getattr(unit, name) for name in times}}
+    return about | card(trip, unit)
+
+
+@cache
+def style() -> str:
+    """Return the style sheet."""
+    return (_HERE / "chrome.css").read_text("utf-8")
+
+
+@cache
+def script(*names: str) -> str:
+    """Return the player as one ES module, and after it the scripts `names`."""
+    return "\n".join((_HERE / name).read_text("utf-8") for name in (*_SCRIPTS, *names))
+
+
+@cache
+def bokehjs() -> str:
+    """Return BokehJS from the installed package."""
+    import bokeh  # noqa: PLC0415
+
+    static = Path(bokeh.__file__).parent / "server" / "static" / "js"
+    return "\n".join((static / name).read_text("utf-8") for name in _BOKEHJS)
