@@ -89,6 +89,7 @@ class Machine:
         self.mms: list[Mm] = []
         self.dma: DmaMapOps = DirectMap()
         self.nvme: NvmeDriver | None = None
+        self.real: LoopDevice | None = None
         name, self.device, limits, driver = self._build_loop() if self.scenario.device == "loop" else self._build_nvme()
         self.queue = RequestQueue(self.clock, self.cpu, limits, driver, self.tracer.emit)
         self.file = File(BlockDeviceFile(self.clock, name, self.device.nbytes, limits), self.queue)
@@ -187,7 +188,7 @@ class Machine:
         return "nvme0n1", ssd, limits, self.nvme
 
     def _build_loop(self) -> tuple[str, Device, QueueLimits, BlkMqOps]:
-        real = self._exit.enter_context(LoopDevice.attach(_LOOP_BYTES))
+        real = self.real = self._exit.enter_context(LoopDevice.attach(_LOOP_BYTES))
         device = Loop(self.clock, self.ram, real)
         driver = LoopDriver(self.clock, self.cpu, device, self.tracer.emit)
         return real.path.removeprefix("/dev/"), device, QueueLimits.from_sysfs(real.limits), driver

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from labkit.scatter.payload import run_length
 from labkit.trace.trace import Trace
 from labkit.units import SECTOR_SHIFT, human_bytes
 from labkit.views.journey import NEVER, NONE, Io
@@ -12,7 +13,8 @@ from labkit.views.strips import Run, place
 from labkit.views.words import address, count, errno_name, errno_sentence
 
 _LINE = 14
-"""Pixels that a line of small text needs."""
+"""Pixels that a line of small text needs, downwards."""
+
 
 
 class Stop(NamedTuple):
@@ -60,7 +62,7 @@ def _bus(trace: Trace, plan: Layout) -> str:
         return "no IOMMU: as physical"
     if plan.bus:
         return f"IOVA · {device_name(trace)[:16]}"
-    return ""
+    return "none: no DMA, a file instead" if plan.disk else ""
 
 
 def cards(plan: Layout) -> Iterator[Card]:
@@ -81,12 +83,9 @@ def addresses(plan: Layout) -> Iterator[Text]:
     yield from _starts(plan.bus, BUS[0] + 4, address)
     yield from _starts(plan.disk, DISK[0] + 4, lambda addr: f"{addr >> SECTOR_SHIFT:,}")
     if plan.bus:
-        total = sum(run.nbytes for run in plan.bus)
-        text = f"{count(len(plan.bus), 'run')}, {human_bytes(total)}"
+        found = [part for com in plan.trip.commands for part in run_length(com.dma)]
+        text = f"{count(len(found), 'run')}, {human_bytes(sum(n for _, n in found))}"
         yield Text(BUS[0] + 4, plan.bus[-1].bottom + 11, text, 10.5, "mid")
-    elif plan.disk:
-        for i, line in enumerate(("no DMA here:", "the driver hands", "the same pages", "to a file")):
-            yield Text(sum(BUS) / 2, TOP + 30 + i * 15, line, 10.5, "mid", align="center")
     if plan.disk:
         text = f"{sum(run.nbytes for run in plan.disk) >> SECTOR_SHIFT:,} sectors"
         yield Text(DISK[0] + 4, plan.disk[-1].bottom + 11, text, 10.5, "mid")
@@ -104,11 +103,12 @@ def labels(plan: Layout) -> Iterator[Label]:
     """Yield the names on shapes that are large enough to carry them."""
     for group in plan.groups("va"):
         yield from _on_user(plan, group)
-    for i, (unit, land) in enumerate(zip(plan.units, plan.landing, strict=True)):
-        if land and land[2] - land[0] > 46 and land[3] - land[1] >= _LINE:  # noqa: PLR2004 - a short name's width
-            x, y = (land[0] + land[2]) / 2, (land[1] + land[3]) / 2
-            group = Group(i, i, [unit])
-            yield Label(x, y, name(plan, group), f"on{unit.hue}", "center", i, i, unit.pin, unit.unpin)
+    for i, unit in enumerate(plan.units):
+        left, top, right, bottom = max(plan.tiles.boxes(*unit.pa), key=lambda box: box[2] - box[0], default=(0, 0, 0, 0))
+        text = name(plan, Group(i, i, [unit])) if bottom - top >= _LINE else ""
+        if text and _wide(text) < right - left:
+            where = ((left + right) / 2, (top + bottom) / 2)
+            yield Label(*where, text, f"on{unit.hue}", "center", i, i, unit.pin, unit.unpin)
     for group in plan.groups("dma"):
         unit, length = group.units[0], sum(u.dma[1] for u in group.units)
         top, bottom = place(plan.bus, unit.dma[0], length)
@@ -122,9 +122,17 @@ def _on_user(plan: Layout, group: Group) -> Iterator[Label]:
     unit, length = group.units[0], sum(u.va[1] for u in group.units)
     top, bottom = place(plan.user.runs, unit.va[0], length)
     y, role = (top + bottom) / 2, f"on{unit.hue}"
-    if bottom - top >= _LINE:
-        yield Label(USER[0] + 14, y, name(plan, group), role, "left", group.first, group.last, unit.enter)
-        yield Label(USER[1] - 8, y, human_bytes(length), role, "right", group.first, group.last, unit.enter)
+    if bottom - top < _LINE:
+        return
+    text, size = name(plan, group), human_bytes(length)
+    yield Label(USER[0] + 14, y, text, role, "left", group.first, group.last, unit.enter)
+    if _wide(text) + _wide(size) < USER[1] - USER[0] - 14:
+        yield Label(USER[1] - 8, y, size, role, "right", group.first, group.last, unit.enter)
+
+
+def _wide(text: str) -> float:
+    """Return about how many pixels a small text needs, and a little air."""
+    return len(text) * 5.6 + 8
 
 
 def name(plan: Layout, group: Group) -> str:
@@ -134,7 +142,8 @@ def name(plan: Layout, group: Group) -> str:
         return ""
     phyr = plan.trip.phyrs[first.first]
     if sum(u.nbytes for u in group.units) < phyr.nbytes:
-        return f"phyr {first.first} /{first.request}"
+        parts = [i for i, unit in enumerate(plan.units) if unit.first == first.first]
+        return f"phyr {first.first}, {parts.index(group.first) + 1}/{len(parts)}" if group.first in parts else ""
     end = last.first + last.phyrs - 1
     return f"phyr {first.first}" if end == first.first else f"phyr {first.first}–{end}"
 

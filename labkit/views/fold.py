@@ -1,10 +1,11 @@
 """Pieces become units: what is drawn as one shape in each column. Small IOs fold nothing, huge ones neighbours."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from labkit.views.journey import NEVER, NONE, Command, Journey, Piece
+from labkit.scatter.payload import run_length
+from labkit.views.journey import NEVER, NONE, Command, Io, Journey, Piece
 
 HUES = 6
 """Colours of phyrs; above that many phyrs a colour means a request, or a bundle of neighbours."""
@@ -42,58 +43,57 @@ class Unit(NamedTuple):
 
 
 def hues(trip: Journey) -> list[int]:
-    """Return the colour of each phyr: its own if there are few, else that of its request, else of its neighbourhood."""
+    """Return the colour of each piece: its phyr's if there are few, else its request's, else its neighbourhood's."""
     n = len(trip.phyrs)
     if n <= HUES:
-        return list(range(n))
-    if len(trip.commands) < 2:  # noqa: PLR2004 - one request has one colour
-        return [i * HUES // n for i in range(n)]
-    out = [0] * n
-    for piece in reversed(trip.pieces):
-        if piece.phyr != NONE and piece.command != NONE:
-            out[piece.phyr] = piece.command % HUES
-    return out
+        return [max(piece.phyr, 0) for piece in trip.pieces]
+    requests = len(trip.commands)
+    if 1 < requests <= 2 * HUES:
+        return [max(piece.command, 0) % HUES for piece in trip.pieces]
+    if requests > 1:
+        return [max(piece.command, 0) * HUES // requests for piece in trip.pieces]
+    return [max(piece.phyr, 0) * HUES // n for piece in trip.pieces]
 
 
 def request_hues(trip: Journey) -> list[int]:
-    """Return the colour of each request: that of the first phyr in it."""
-    colours, out = hues(trip), [0] * len(trip.commands)
-    for piece in reversed(trip.pieces):
-        if piece.command != NONE and piece.phyr != NONE:
-            out[piece.command] = colours[piece.phyr]
+    """Return the colour of each request: that of its first piece."""
+    out = [0] * len(trip.commands)
+    for piece, colour in zip(reversed(trip.pieces), reversed(hues(trip)), strict=True):
+        if piece.command != NONE:
+            out[piece.command] = colour
     return out
 
 
 def fold(trip: Journey, most: int) -> list[Unit]:
     """Return at most about `most` units: first pieces of one request are joined, then whole requests."""
-    colours = hues(trip)
-    requests = [list(group) for _, group in groupby(trip.pieces, key=lambda p: (p.io, p.command))]
-    size = -(-len(trip.pieces) // most)
+    painted = list(zip(trip.pieces, hues(trip), strict=True))
+    ios = {io.io: io for io in trip.ios}
+    requests = [list(group) for _, group in groupby(painted, key=lambda row: (row[0].io, row[0].command))]
     if len(requests) > most:
-        ios = [list(group) for _, group in groupby(trip.pieces, key=lambda p: p.io)]
-        chunks: Iterable[Sequence[Piece]] = (chunk for io in ios for chunk in _chunks(io, size))
-    else:
-        room = max(1, most - len(requests))
-        size = -(-len(trip.pieces) // room) if len(trip.pieces) > most else 1
-        chunks = (chunk for request in requests for chunk in _chunks(request, size))
-    return [_unit(trip, chunk, colours) for chunk in chunks]
+        joined = -(-len(requests) // most)
+        return [
+            _unit(trip, ios[io], [piece for group in found[at : at + joined] for piece, _ in group], found[at][0][1])
+            for io in ios
+            for found in [[group for group in requests if group[0][0].io == io]]
+            for at in range(0, len(found), joined)
+        ]
+    room = max(1, most - len(requests))
+    size = 1 if len(painted) <= most else -(-len(painted) // room)
+    return [
+        _unit(trip, ios[request[at][0].io], [piece for piece, _ in request[at : at + size]], request[at][1])
+        for request in requests
+        for at in range(0, len(request), size)
+    ]
 
 
-def _chunks(pieces: Sequence[Piece], size: int) -> Iterator[Sequence[Piece]]:
-    for at in range(0, len(pieces), size):
-        yield pieces[at : at + size]
-
-
-def _unit(trip: Journey, pieces: Sequence[Piece], colours: Sequence[int]) -> Unit:
-    io = next(io for io in trip.ios if io.io == pieces[0].io)
+def _unit(trip: Journey, io: Io, pieces: Sequence[Piece], hue: int) -> Unit:
     phyrs = [trip.phyrs[i] for i in sorted({p.phyr for p in pieces if p.phyr != NONE})]
     commands = [trip.commands[i] for i in sorted({p.command for p in pieces if p.command != NONE})]
-    first = pieces[0].phyr
     return Unit(
         io=io.io,
-        first=first,
+        first=pieces[0].phyr,
         phyrs=len(phyrs),
-        hue=colours[first] if first != NONE else 0,
+        hue=hue,
         request=pieces[0].command,
         nbytes=sum(p.nbytes for p in pieces),
         va=_place((p.va, p.nbytes) for p in pieces),
@@ -116,10 +116,12 @@ def _times(commands: Sequence[Command]) -> dict[str, int]:
 
 
 def _place(ranges: Iterable[Place]) -> Place:
-    """Return the longest run from the first of `ranges` on that is contiguous."""
-    start, length = NONE, 0
-    for addr, nbytes in ranges:
-        if addr == NONE or (length and addr != start + length):
-            break
-        start, length = (start if length else addr), length + nbytes
-    return start, length
+    """Return the one range that `ranges` make up in whatever order, else the longest that starts them."""
+    known = [(addr, nbytes) for addr, nbytes in ranges if addr != NONE]
+    if not known:
+        return NONE, 0
+    first, last = min(known), max(known)
+    total = sum(nbytes for _, nbytes in known)
+    if sum(last) - first[0] == total:
+        return first[0], total
+    return run_length(known)[0]

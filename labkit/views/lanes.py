@@ -39,7 +39,7 @@ from labkit.views.journey import NEVER, NONE, Journey, journey
 from labkit.views.shapes import Columns, columns
 
 WIDTH = 1568
-LEFT, RIGHT = 150, 1544
+LEFT, RIGHT = 150, 1530
 TOP, ROW, DEVICE_ROW = 24, 22, 64
 MOST_SPANS = 600
 PIN_HUE, WAIT_HUE, GREY = HUES, HUES + 1, NONE
@@ -188,14 +188,13 @@ def _calls(trip: Journey, rows: Sequence[Edges]) -> Iterator[Span]:
 
 
 def _join(spans: Sequence[Span]) -> list[Span]:
-    """Return at most about MOST_SPANS bars: neighbours in one line are joined where there are more."""
-    size = -(-len(spans) // MOST_SPANS)
-    if size <= 1:
-        return list(spans)
+    """Return at most MOST_SPANS bars: where a line has more than its share, neighbours are joined."""
     lines: dict[tuple[int, float], list[Span]] = {}
     for span in spans:
         lines.setdefault((span.lane, span.top), []).append(span)
-    return [_joined(line[at : at + size]) for line in lines.values() for at in range(0, len(line), size)]
+    share = MOST_SPANS // max(len(lines), 1)
+    sizes = {key: -(-len(line) // share) for key, line in lines.items()}
+    return [_joined(line[at : at + sizes[key]]) for key, line in lines.items() for at in range(0, len(line), sizes[key])]
 
 
 def _joined(spans: Sequence[Span]) -> Span:

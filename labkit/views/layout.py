@@ -16,7 +16,9 @@ WIDTH, HEIGHT = 1568, 590
 TOP, BOTTOM = 54, 582
 USER, MAP, BUS, DISK = (118, 258), 474, (1212, 1302), (1446, 1528)
 """Left and right edges of the columns; the map's right edge follows from its tiles."""
-STRIP_BOTTOM = 440
+STRIP_BOTTOM = 426
+_THREADS = 24
+"""Above so many ribbons, each is thinner where it lands than the memory it stands for, or they would hide each other."""
 
 Edges = tuple[float, float, float, float]
 """left, top, right, bottom."""
@@ -44,7 +46,10 @@ class Layout:
     """For each unit the box on the map where its ribbon lands, None where that part of memory is not drawn."""
 
     def groups(self, column: str) -> Iterator[Group]:
-        """Yield neighbours of one colour whose addresses follow each other in `column`: va, dma or lba."""
+        """Yield neighbours of one colour whose addresses follow each other in `column`.
+
+        va and pa join whole phyrs, dma and lba no more than a request.
+        """
         first = 0
         for i in range(1, len(self.units) + 1):
             if i == len(self.units) or not _follows(self.units[i - 1], self.units[i], column):
@@ -89,12 +94,14 @@ def _landings(units: Sequence[Unit], tiles: Tiles) -> Iterator[Edges | None]:
             continue
         left, top, right, bottom = hull
         scale = (bottom - top) / nbytes
-        yield left, top + (pa - addr) * scale, right, top + (pa - addr + length) * scale
+        middle = top + (pa - addr + length / 2) * scale
+        half = length * scale / 2 * min(1.0, _THREADS / len(units))
+        yield left, middle - half, right, middle + half
 
 
 def _follows(one: Unit, two: Unit, column: str) -> bool:
     """Return whether `two` goes on where `one` ends, so that one shape can stand for both."""
-    here, there = getattr(one, column), getattr(two, column)
-    whose = (one.io, one.hue, one.request) == (two.io, two.hue, two.request)
-    same = (one.io, one.hue) == (two.io, two.hue) if column == "va" else whose
-    return same and sum(here) == there[0]
+    same = one.io == two.io and (one.hue == two.hue or column == "pa")
+    if column in ("dma", "lba"):
+        same = same and one.request == two.request
+    return same and sum(getattr(one, column)) == getattr(two, column)[0]

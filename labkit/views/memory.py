@@ -42,43 +42,45 @@ class Memory:
     @property
     def shapes(self) -> int:
         """Return how many shapes change with time."""
-        return sum(len(table["t1"]) for table in self.moving.values())
+        return _count(self.moving)
 
 
 def memory(trace: Trace) -> Memory:
     """Return the picture of `trace`, of at most MOST_SHAPES moving shapes."""
     trip = journey(trace)
-    most = MOST_SHAPES
-    while True:
-        picture = _draw(trace, lay(trace, trip, most))
-        if picture.shapes <= MOST_SHAPES:
-            return picture
-        most = most * 4 // 5
-
-
-def _draw(trace: Trace, plan: Layout) -> Memory:
-    kinds = {"folios": Box, "user": Box, "memory": Box, "bus": Box, "disk": Box, "bands": Box, "ribbons": Ribbon}
-    rows = {
-        "folios": _folios(trace, plan),
-        "user": _user(plan),
-        "memory": _memory(plan),
-        "bus": _strip(plan, "dma"),
-        "disk": _strip(plan, "lba"),
-        "bands": _bands(plan),
-        "ribbons": _ribbons(plan),
-    }
-    moving = {name: columns(shapes, kinds[name]) for name, shapes in rows.items()}
+    plan = lay(trace, trip, MOST_SHAPES)
+    moving = _moving(trace, plan)
+    while (shapes := _count(moving)) > MOST_SHAPES:
+        plan = lay(trace, trip, min(len(plan.units) - 1, len(plan.units) * MOST_SHAPES // shapes))
+        moving = _moving(trace, plan)
     return Memory(
         columns([*headings(trace, plan), *addresses(plan), *plan.user.texts], Text),
         columns([*cards(plan), *plan.user.cards], Card),
         columns(labels(plan), Label),
-        moving | {"pins": columns(_pins(plan), Pin)},
+        moving,
         plan.tiles,
         cells(plan.tiles, trace.memory),
         plan.units,
-        (len(plan.units), len(plan.trip.pieces)),
+        (len(plan.units), len(trip.pieces)),
         stop(plan),
     )
+
+
+def _moving(trace: Trace, plan: Layout) -> dict[str, Columns]:
+    return {
+        "folios": columns(_folios(trace, plan), Box),
+        "user": columns(_user(plan), Box),
+        "memory": columns(_memory(plan), Box),
+        "bus": columns(_strip(plan, "dma"), Box),
+        "disk": columns(_strip(plan, "lba"), Box),
+        "bands": columns(_bands(plan), Box),
+        "ribbons": columns(_ribbons(plan), Ribbon),
+        "pins": columns(_pins(plan), Pin),
+    }
+
+
+def _count(moving: dict[str, Columns]) -> int:
+    return sum(len(table["t1"]) for table in moving.values())
 
 
 def _folios(trace: Trace, plan: Layout) -> Iterator[Box]:
@@ -185,8 +187,8 @@ def _to_disk(plan: Layout) -> Iterator[Ribbon]:
 
 
 def _pins(plan: Layout) -> Iterator[Pin]:
-    if len(plan.units) > _PINS:
-        return
-    for i, (unit, land) in enumerate(zip(plan.units, plan.landing, strict=True)):
-        if land is not None:
-            yield Pin(land[2], land[1], i, i, unit.pin, unit.unpin)
+    """Yield a dot for each run of memory that is pinned."""
+    found = [group for group in plan.groups("pa") if plan.landing[group.first]]
+    for first, last, units in found if len(found) <= _PINS else ():
+        _, top, right, _ = plan.landing[first] or (0, 0, 0, 0)
+        yield Pin(right, top, first, last, units[0].pin, max(unit.unpin for unit in units))

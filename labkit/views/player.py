@@ -13,12 +13,12 @@ from labkit.views.story import story
 from labkit.views.words import address
 
 METERS = {
-    "pinned_frames": "frames pinned now",
-    "struct_pages_touched": "struct pages touched",
-    "pin_atomics": "atomic operations",
+    "pinned_frames": "frames pinned",
+    "struct_pages_touched": "struct pages",
+    "pin_atomics": "atomics",
     "conversions": "conversions",
     "descriptor_bytes": "descriptor bytes",
-    "dma_maps": "DMA mappings",
+    "dma_maps": "DMA maps",
     "iotlb_syncs": "IOTLB flushes",
 }
 """The meters that are shown, and their names in plain words."""

@@ -90,7 +90,10 @@ def touched(places: Iterable[Place]) -> list[int]:
 
 
 def lay_out(want: Sequence[int], memory: MemoryMap, left: float, top: float, bottom: float) -> Tiles:
-    """Return the tiles for pageblocks `want` in the roomiest grid that holds them, filled up with neighbours."""
+    """Return the tiles for pageblocks `want` in the roomiest grid that holds them, filled up with neighbours.
+
+    A zone goes down its columns: blocks that follow each other lie one above the other, and ribbons spread.
+    """
     for columns, cell, gap in _GRIDS:
         pitch = ROWS * cell + gap
         rows = int((bottom - top + gap - _HEADING * len({zone_of(block, memory) for block in want})) // pitch)
@@ -98,7 +101,8 @@ def lay_out(want: Sequence[int], memory: MemoryMap, left: float, top: float, bot
             break
     keep = _thin(want, columns * (rows - 2))
     shown = _neighbours(keep, memory, columns, rows)
-    return _grid(shown, memory, (columns, cell, gap), (left, top), len(want) - len(keep))
+    free = max(0.0, bottom - top + gap - rows * pitch - _HEADING * len({zone_of(block, memory) for block in shown}))
+    return _grid(shown, memory, (columns, cell, gap), (left, top + free / 3), len(want) - len(keep))
 
 
 def _room(want: Sequence[int], memory: MemoryMap, columns: int, rows: int) -> int:
@@ -139,10 +143,12 @@ def _grid(
     for zone, group in groupby(shown, key=lambda block: zone_of(block, memory)):
         headings.append((y + _HEADING / 2 - 2, zone))
         y += _HEADING if zone else 0
-        for i, block in enumerate(group):
-            row, column = divmod(i, columns)
+        found = list(group)
+        rows = -(-len(found) // columns)
+        for i, block in enumerate(found):
+            column, row = divmod(i, rows)
             tiles.append(Tile(block, left + column * (COLUMNS * cell + gap), y + row * (ROWS * cell + gap)))
-        y = tiles[-1].top + ROWS * cell + gap
+        y += rows * (ROWS * cell + gap)
     return Tiles(cell, tuple(tiles), tuple(headings), left_out, columns * (COLUMNS * cell + gap) - gap)
 
 

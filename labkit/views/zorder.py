@@ -4,6 +4,7 @@ In that order every naturally aligned power-of-two block, and so every folio, is
 """
 
 from collections.abc import Iterator
+from functools import cache
 
 from labkit.units import PMD_ORDER
 
@@ -13,6 +14,7 @@ FRAMES = COLUMNS * ROWS
 """Frames of a pageblock."""
 
 
+@cache
 def cell(frame: int) -> tuple[int, int]:
     """Return (column, row) of a frame within its pageblock: even bits of the index go right, odd bits down."""
     x = sum((frame >> 2 * bit & 1) << bit for bit in range(5))

@@ -13,11 +13,11 @@ from labkit.views.player import METERS
 from labkit.views.title import title
 
 _BUTTONS = (
-    ("first", "⏮", "To the first event"),
+    ("first", "|◂", "To the first event"),
     ("back", "◂", "One event back"),
     ("toggle", "▶", "Play"),
     ("next", "▸", "One event on"),
-    ("end", "⏭", "To the last event"),
+    ("end", "▸|", "To the last event"),
 )
 _KINDS = (
     ("free", "free"), ("anon", "anonymous"), ("file", "page cache"), ("slab", "slab"), ("pagetable", "page tables"),

@@ -49,8 +49,8 @@ def _map(fig: Any, picture: Memory, at: float) -> None:
 
 def _ribbons(fig: Any, picture: Memory, at: float) -> None:
     boxes(fig, moving("bands", picture.moving["bands"], at))
-    data = moving("ribbons", picture.moving["ribbons"], at)
-    data.data |= curves(picture.moving["ribbons"])
+    ribbons = picture.moving["ribbons"]
+    data = moving("ribbons", ribbons | curves(ribbons), at)
     width = 0.9 if len(picture.units) <= 32 else 0.4  # noqa: PLR2004 - many thin ribbons need no outline
     fig.patches(
         "xs", "ys", source=data, fill_color="color", fill_alpha="alpha", line_color="color", line_alpha="alpha",
@@ -102,10 +102,10 @@ def _inspector(fig: Any, picture: Memory) -> None:
     """Draw the card that says of one unit where it is; the player writes on it."""
     if not picture.units:
         return
-    left, top, right, bottom = BUS[0], STRIP_BOTTOM + 18, DISK[1], BOTTOM
+    left, top, right, bottom = BUS[0], STRIP_BOTTOM + 14, DISK[1], BOTTOM + 4
     card = source("inspector_card", {"left": [left], "top": [top], "right": [right], "bottom": [bottom]})
     boxes(fig, card, fill_color=LIGHT["card"], fill_alpha=1, line_color=LIGHT["hair"], border_radius=6)
-    ys = [top + 46 + 18 * row for row in range(5) for _ in range(2)]
+    ys = [top + 46 + 19 * row for row in range(5) for _ in range(2)]
     words(fig, "inspector", {
         "x": [left + 14, right - 12] + [left + 14, left + 78] * 5,
         "y": [top + 20, top + 20, *ys],
@@ -125,8 +125,8 @@ def _stop(fig: Any, picture: Memory) -> None:
     left, top, title, text = picture.stop
     lines = wrap(text, 46)
     right, bottom = left + 330, top + 46 + 17 * len(lines)
-    card = source("stop", {"left": [left, left], "top": [top, top], "right": [right, left + 4], "bottom": [bottom, bottom]})
-    card.data["color"] = [LIGHT["card"], LIGHT["hue6"]]
+    edges = {"left": [left, left], "top": [top, top], "right": [right, left + 4], "bottom": [bottom, bottom]}
+    card = source("stop", edges | {"color": [LIGHT["card"], LIGHT["hue6"]]})
     boxes(fig, card, fill_alpha=1, line_color=LIGHT["hair"], border_radius=4)
     n = len(lines)
     words(fig, "stop_text", {

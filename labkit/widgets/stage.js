@@ -86,7 +86,7 @@ class Stage {
       if (c.leg[i] === 0 || u < c.t2[i] || u >= c.t3[i]) continue;
       const rows = clamp(Math.floor((c.a1[i] - c.a0[i] + c.b1[i] - c.b0[i]) / 18), 1, 6);
       const many = Math.round(Math.abs(c.x1[i] - c.x0[i]) / 16);
-      const phase = (this.data.write ? 1 : -1) * u * 2.2;
+      const phase = (this.data.write ? 1 : -1) * u * 2.2 + i * 0.61;
       for (let k = 0; k < many; k++) {
         for (let row = 0; row < rows; row++) {
           const s = (((k + phase + (row % 2) / 2) % many) + many) % many / many, e = ease(s), lane = (row + 0.5) / rows;
@@ -100,12 +100,13 @@ class Stage {
   }
 
   lanes(u, lit) {
-    const { past, cursor, label_ahead: before, label_past: after } = this.tables;
+    const { past, cursor, ticks, label_ahead: before, label_past: after } = this.tables;
     const { c } = past, x = this.x(u), dim = (i) => (lit === null || this.whose(c.request[i], lit) ? 1 : 0.35);
     past.fill("right", (i) => Math.max(c.left[i], Math.min(x, this.right[i])));
     past.fill("alpha", (i) => (c.begin[i] <= u ? dim(i) : 0));
     before.fill("alpha", (i) => (this.fits[i] && c.begin[i] > u ? 1 : 0));
     after.fill("alpha", (i) => (this.fits[i] && c.begin[i] <= u ? 1 : 0));
+    ticks.fill("alpha", (i) => (Math.abs(ticks.c.x[i] - x) < 64 ? 0 : 1));
     cursor.replace({ x: [x], text: [time(this.at(u))] });
   }
 
@@ -118,15 +119,16 @@ class Stage {
   rescale(scale, factor) {
     this.scale = scale;
     const place = this.data.scales[scale], { ahead, past, label_ahead: before, label_past: after, ticks } = this.tables;
-    const { begin, end, label } = ahead.c;
+    const { begin, end, label, top, bottom } = ahead.c;
     const left = Array.from(begin, (at) => place[at]);
     this.right = Array.from(end, (at, i) => Math.max(place[at], left[i] + 2));
-    this.fits = Array.from(label, (text, i) => (this.right[i] - left[i]) * factor > text.length * 5.4 * Math.max(factor, 0.8) + 8);
+    this.fits = Array.from(label, (text, i) => bottom[i] - top[i] > 12 && this.right[i] - left[i] > text.length * 5.4 + 8);
     ahead.replace({ left, right: this.right });
     past.replace({ left, right: left.slice() });
     for (const table of [before, after]) table.replace({ x: left });
     const marks = this.data.ticks[scale];
-    ticks.replace({ x: marks.map(([x]) => x), text: marks.map(([, text]) => text), size: marks.map(() => 10), px: marks.map(() => `${10 * factor}px`) });
+    ticks.replace({ x: marks.map(([x]) => x), text: marks.map(([, text]) => text), size: marks.map(() => 10),
+      px: marks.map(() => `${10 * factor}px`), alpha: marks.map(() => 1) });
   }
 
   /** Write every text `factor` times as large as on the full page. */

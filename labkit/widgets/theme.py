@@ -17,7 +17,7 @@ LIGHT = {
 }  # fmt: skip
 DARK = {
     "paper": "#12171E", "ink": "#E8ECF0", "mid": "#9AA6B2", "faint": "#8290A0", "hair": "#2A333D", "card": "#171E26",
-    "free": "#1E262F", "anon": "#2F4A66", "file": "#564B2C", "slab": "#3A434E", "pagetable": "#463C5C",
+    "free": "#252F3A", "anon": "#2F4A66", "file": "#564B2C", "slab": "#3A434E", "pagetable": "#463C5C",
     "nopage": "#2A1F2A", "nopage_line": "#5A3B50", "mark": "#66727F",
     "hue0": "#56B4E9", "hue1": "#F2B632", "hue2": "#2CC79A", "hue3": "#E39CC3", "hue4": "#3C8FD0", "hue5": "#EFE86A",
     "on0": "#0E1318", "on1": "#0E1318", "on2": "#0E1318", "on3": "#0E1318", "on4": "#0E1318", "on5": "#0E1318",

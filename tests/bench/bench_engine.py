@@ -22,9 +22,13 @@ from labkit.machine import DATA, Machine
 JOBS, IOS, ROUNDS = 32, 8_000, 5
 
 
-def positions() -> list[list[int]]:
+def work() -> list[list[tuple[int, int]]]:
+    """Return, for each job, the (ns to think, position) of its IOs.
+
+    The thinking keeps two IOs from meeting at one resource in the same ns, where their order would be luck.
+    """
     rng = random.Random(7)
-    return [[rng.randrange(1 << 20) * 4096 for _ in range(IOS // JOBS)] for _ in range(JOBS)]
+    return [[(rng.randrange(20_000), rng.randrange(1 << 20) * 4096) for _ in range(IOS // JOBS)] for _ in range(JOBS)]
 
 
 def engine(*, system: str = "phyr", trace: bool = True) -> tuple[float, list[int], bytes]:
@@ -38,14 +42,15 @@ def engine(*, system: str = "phyr", trace: bool = True) -> tuple[float, list[int
     fill(machine.device.media)
     done: list[int] = []
 
-    def job(buf, where):
-        for pos in where:
+    def job(buf, todo):
+        for think, pos in todo:
+            yield think
             yield from task.syscalls.rw(fd, buf, 4096, pos, write=False)
             done.append(machine.clock.now)
 
     if not trace:
         silence(machine)
-    jobs = [machine.clock.job(job(buf, where)) for buf, where in zip(buffers, positions(), strict=True)]
+    jobs = [machine.clock.job(job(buf, todo)) for buf, todo in zip(buffers, work(), strict=True)]
     gc.collect()
     begin = time.thread_time()
     machine.clock.run(until=machine.clock.all_of(jobs))
@@ -59,8 +64,8 @@ def naive() -> tuple[float, list[int], bytes]:
     media = machine.device.media
     fill(media)
     other = NaiveMachine(machine.cpu, Profile.load(DATA / "nvme.toml"), list(range(JOBS)), bytearray(JOBS * 4096), media)
-    for index, where in enumerate(positions()):
-        other.env.process(other.job(index, where))
+    for index, todo in enumerate(work()):
+        other.env.process(other.job(index, todo))
     gc.collect()
     begin = time.thread_time()
     other.env.run()
@@ -68,8 +73,8 @@ def naive() -> tuple[float, list[int], bytes]:
 
 
 def fill(media: memoryview) -> None:
-    for where in positions():
-        for pos in where:
+    for todo in work():
+        for _think, pos in todo:
             media[pos : pos + 8] = pos.to_bytes(8, "little")
 
 

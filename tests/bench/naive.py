@@ -32,8 +32,9 @@ class NaiveMachine:
     def emit(self, event: str, **fields: Any) -> None:
         self.log.append({"t": self.env.now, "event": event, **fields})
 
-    def job(self, index: int, positions: list[int]) -> Any:
-        for io, pos in enumerate(positions):
+    def job(self, index: int, work: list[tuple[int, int]]) -> Any:
+        for io, (think, pos) in enumerate(work):
+            yield self.env.timeout(think)
             yield self.env.process(self.read((index, io), index, pos))
 
     def read(self, io: tuple[int, int], index: int, pos: int) -> Any:

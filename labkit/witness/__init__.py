@@ -1,0 +1,1 @@
+"""Model against kernel: the same question to both, and what they disagree on."""
