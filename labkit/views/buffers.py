@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from math import log2
 from typing import NamedTuple
 
-from labkit.trace.events import Mmap
+from labkit.trace.events import Mmap, Munmap, SysEnter
 from labkit.trace.trace import Trace
 from labkit.units import PAGE_SIZE, human_bytes
 from labkit.views.fold import Place
@@ -65,12 +65,24 @@ def _words(vma: _Vma, left: float, right: float, y: float) -> Iterable[Text]:
 
 def _vmas(trace: Trace, touched: Sequence[Place]) -> list[_Vma]:
     """Return the mappings in the order of addresses; a touched range without one is a mapping of its own."""
-    known = sorted({rec.addr: rec for rec in trace.of(Mmap)}.values(), key=lambda rec: rec.addr)
-    out = [_Vma(m.addr, m.len, m.name, m.prot, _within(touched, m.addr, m.len)) for m in known]
+    out = [_Vma(m.addr, m.len, m.name, m.prot, _within(touched, m.addr, m.len)) for m in _mapped(trace)]
     covered = {place for vma in out for place in vma.touched}
     out += [_Vma(*place, "no mapping", "", (place,)) for place in touched if place not in covered]
     out.sort(key=lambda vma: (not vma.touched, vma.addr))
     return sorted(out[:_MOST], key=lambda vma: vma.addr)
+
+
+def _mapped(trace: Trace) -> Iterable[Mmap]:
+    """Return the mappings that some IO may have found: those not gone before the first one begins."""
+    known: dict[int, Mmap] = {}
+    begun = False
+    for rec in trace.records:
+        begun = begun or isinstance(rec, SysEnter)
+        if isinstance(rec, Mmap):
+            known[rec.addr] = rec
+        elif isinstance(rec, Munmap) and not begun:
+            known.pop(rec.addr, None)
+    return known.values()
 
 
 def _within(touched: Sequence[Place], addr: int, nbytes: int) -> tuple[Place, ...]:

@@ -141,11 +141,12 @@ def name(plan: Layout, group: Group) -> str:
     if first.first == NONE:
         return ""
     phyr = plan.trip.phyrs[first.first]
+    word = "phyr" if phyr.policy == "range" else "range"
     if sum(u.nbytes for u in group.units) < phyr.nbytes:
         parts = [i for i, unit in enumerate(plan.units) if unit.first == first.first]
-        return f"phyr {first.first}, {parts.index(group.first) + 1}/{len(parts)}" if group.first in parts else ""
+        return f"{word} {first.first}, {parts.index(group.first) + 1}/{len(parts)}" if group.first in parts else ""
     end = last.first + last.phyrs - 1
-    return f"phyr {first.first}" if end == first.first else f"phyr {first.first}–{end}"
+    return f"{word} {first.first}" if end == first.first else f"{word} {first.first}–{end}"
 
 
 def stop(plan: Layout) -> Stop | None:

@@ -188,7 +188,9 @@ def _calls(trip: Journey, rows: Sequence[Edges]) -> Iterator[Span]:
 
 
 def _join(spans: Sequence[Span]) -> list[Span]:
-    """Return at most MOST_SPANS bars: where a line has more than its share, neighbours are joined."""
+    """Return at most MOST_SPANS bars: of more, neighbours are joined where a line has more than its share."""
+    if len(spans) <= MOST_SPANS:
+        return list(spans)
     lines: dict[tuple[int, float], list[Span]] = {}
     for span in spans:
         lines.setdefault((span.lane, span.top), []).append(span)

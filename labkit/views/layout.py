@@ -84,19 +84,30 @@ def _strip(places: Sequence[Place]) -> list[Run]:
 
 
 def _landings(units: Sequence[Unit], tiles: Tiles) -> Iterator[Edges | None]:
-    """Yield for each unit its share of the box around the contiguous memory that it is part of."""
-    whole = [(addr, nbytes, tiles.hull(addr, nbytes)) for addr, nbytes in runs(unit.pa for unit in units)]
+    """Yield for each unit its share of the contiguous memory that it is part of; alone, the largest block of it."""
+    whole = runs(unit.pa for unit in units)
+    hulls = {place: tiles.hull(*place) for place in whole}
     for unit in units:
-        pa, length = unit.pa
-        addr, nbytes, hull = next((run for run in whole if run[0] <= pa < run[0] + run[1]), (0, 1, None))
-        if hull is None:
+        run = next((run for run in whole if run[0] <= unit.pa[0] < sum(run)), None)
+        hull = hulls[run] if run else None
+        if run is None or hull is None:
             yield None
-            continue
-        left, top, right, bottom = hull
-        scale = (bottom - top) / nbytes
-        middle = top + (pa - addr + length / 2) * scale
-        half = length * scale / 2 * min(1.0, _THREADS / len(units))
-        yield left, middle - half, right, middle + half
+        elif run == unit.pa:
+            yield _thin(max(tiles.boxes(*run), key=_area), 0, 1, len(units))
+        else:
+            yield _thin(hull, (unit.pa[0] - run[0]) / run[1], unit.pa[1] / run[1], len(units))
+
+
+def _area(edges: Edges) -> float:
+    return (edges[2] - edges[0]) * (edges[3] - edges[1])
+
+
+def _thin(edges: Edges, start: float, share: float, ribbons: int) -> Edges:
+    """Return the part of a box from `start` on, both as fractions of its height, thinner where ribbons are many."""
+    left, top, right, bottom = edges
+    middle = top + (bottom - top) * (start + share / 2)
+    half = (bottom - top) * share / 2 * min(1.0, _THREADS / ribbons)
+    return left, middle - half, right, middle + half
 
 
 def _follows(one: Unit, two: Unit, column: str) -> bool:

@@ -89,9 +89,15 @@ def card(trip: Journey, unit: Unit) -> dict[str, Any]:
         ("blocks", f"{unit.lba[0] >> SECTOR_SHIFT:,} + {unit.lba[1] >> SECTOR_SHIFT:,}" if unit.lba[1] else "none"),
         ("request", _request(trip, unit)),
     ]
+    return {"title": _title(trip, unit), "size": human_bytes(unit.nbytes), "rows": rows}
+
+
+def _title(trip: Journey, unit: Unit) -> str:
+    if unit.first == NONE:
+        return "nothing pinned"
+    word = "phyr" if trip.phyrs[unit.first].policy == "range" else "range"
     last = unit.first + unit.phyrs - 1
-    title = "nothing pinned" if unit.first == NONE else f"phyr {unit.first}" + (f"–{last}" if unit.phyrs > 1 else "")
-    return {"title": title, "size": human_bytes(unit.nbytes), "rows": rows}
+    return f"{word} {unit.first}" + (f"–{last}" if unit.phyrs > 1 else "")
 
 
 def _place(place: Place) -> str:

@@ -100,10 +100,10 @@ def _labels(fig: Any, picture: Memory, at: float) -> None:
 
 def _inspector(fig: Any, picture: Memory) -> None:
     """Draw the card that says of one unit where it is; the player writes on it."""
-    if not picture.units:
-        return
     left, top, right, bottom = BUS[0], STRIP_BOTTOM + 14, DISK[1], BOTTOM + 4
-    card = source("inspector_card", {"left": [left], "top": [top], "right": [right], "bottom": [bottom]})
+    one = 1 if picture.units else 0
+    edges = {"left": [left] * one, "top": [top] * one, "right": [right] * one, "bottom": [bottom] * one}
+    card = source("inspector_card", edges)
     boxes(fig, card, fill_color=LIGHT["card"], fill_alpha=1, line_color=LIGHT["hair"], border_radius=6)
     ys = [top + 46 + 19 * row for row in range(5) for _ in range(2)]
     words(fig, "inspector", {
