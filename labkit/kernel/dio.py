@@ -64,7 +64,7 @@ class DirectIO:
             for token in tuple(dio.holds):
                 self._unpin(dio, token)
             iocb.mm.release_orphans()
-            yield dio.owed
+            yield dio.owed + self.cpu.wakeup
         return self._result(dio)
 
     def _pin_and_submit(self, dio: _Dio) -> Steps:

@@ -71,6 +71,4 @@ class Syscalls:
         if nbytes == 0:
             return 0
         iocb = Kiocb(io, self.mm, call, buf, nbytes, pos, write, file.queue.limits)
-        moved = yield from self.dio.direct_io(iocb, file)
-        yield self.cpu.wakeup
-        return moved
+        return (yield from self.dio.direct_io(iocb, file))

@@ -57,7 +57,7 @@ class PhyrList(tuple[Phyr, ...]):
     @property
     def vecs(self) -> tuple[Range, ...]:
         """The (physical address, length) of each phyr."""
-        return tuple((phyr.addr, phyr.len) for phyr in self)
+        return tuple([phyr[:2] for phyr in self])
 
     @property
     def struct_pages(self) -> int:

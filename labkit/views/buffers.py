@@ -52,7 +52,9 @@ def buffers(trace: Trace, ios: Sequence[Io], left: float, right: float, top: flo
         tall = _HEAD + 2 * _PAD + room * mine / total if mine else _CLOSED
         out.cards.append(Card(left, y, right, y + tall))
         out.texts.extend(_words(vma, left, right, y))
-        out.runs.extend(stack(vma.touched, y + _HEAD, y + tall - _PAD, 8))
+        asked = stack(vma.touched, y + _HEAD, y + tall - _PAD, 8)
+        out.cards.extend(Card(left + 6, run.top, right, run.bottom, "asked") for run in asked)
+        out.runs.extend(asked)
         y += tall + _GAP
     return out
 
@@ -64,10 +66,10 @@ def _words(vma: _Vma, left: float, right: float, y: float) -> Iterable[Text]:
 
 
 def _vmas(trace: Trace, touched: Sequence[Place]) -> list[_Vma]:
-    """Return the mappings in the order of addresses; a touched range without one is a mapping of its own."""
-    out = [_Vma(m.addr, m.len, m.name, m.prot, _within(touched, m.addr, m.len)) for m in _mapped(trace)]
-    covered = {place for vma in out for place in vma.touched}
-    out += [_Vma(*place, "no mapping", "", (place,)) for place in touched if place not in covered]
+    """Return the mappings in the order of addresses; a touched range without one has a card too."""
+    out = [_Vma(m.addr, m.len, m.name, m.prot, tuple(_within(touched, m.addr, m.len))) for m in _mapped(trace)]
+    covered = sorted(place for vma in out for place in vma.touched)
+    out += [_Vma(*hole, "no mapping", "", (hole,)) for place in touched for hole in _holes(place, covered)]
     out.sort(key=lambda vma: (not vma.touched, vma.addr))
     return sorted(out[:_MOST], key=lambda vma: vma.addr)
 
@@ -85,5 +87,18 @@ def _mapped(trace: Trace) -> Iterable[Mmap]:
     return known.values()
 
 
-def _within(touched: Sequence[Place], addr: int, nbytes: int) -> tuple[Place, ...]:
-    return tuple(place for place in touched if addr <= place[0] < addr + nbytes)
+def _within(touched: Sequence[Place], addr: int, nbytes: int) -> Iterable[Place]:
+    """Yield what of `touched` lies in a mapping."""
+    for start, length in touched:
+        lo, hi = max(start, addr), min(start + length, addr + nbytes)
+        if lo < hi:
+            yield lo, hi - lo
+
+
+def _holes(place: Place, covered: Sequence[Place]) -> Iterable[Place]:
+    """Yield what of a range no mapping covers."""
+    at, end = place[0], sum(place)
+    for addr, nbytes in (*covered, (end, 0)):
+        if at < min(addr, end):
+            yield at, min(addr, end) - at
+        at = max(at, addr + nbytes)

@@ -7,14 +7,13 @@ from labkit.scatter.payload import run_length
 from labkit.trace.trace import Trace
 from labkit.units import SECTOR_SHIFT, human_bytes
 from labkit.views.journey import NEVER, NONE, Io
-from labkit.views.layout import BUS, DISK, MAP, STRIP_BOTTOM, TOP, USER, Group, Layout
+from labkit.views.layout import BOTTOM, BUS, DISK, MAP, STRIP_BOTTOM, TOP, USER, Group, Layout
 from labkit.views.shapes import Card, Label, Text
 from labkit.views.strips import Run, place
-from labkit.views.words import address, count, errno_name, errno_sentence
+from labkit.views.words import address, capital, count, errno_name, errno_sentence
 
 _LINE = 14
 """Pixels that a line of small text needs, downwards."""
-
 
 
 class Stop(NamedTuple):
@@ -70,8 +69,8 @@ def cards(plan: Layout) -> Iterator[Card]:
     wide, tall = 32 * plan.tiles.cell + 2, 16 * plan.tiles.cell + 2
     for tile in plan.tiles.tiles:
         yield Card(tile.left - 2, tile.top - 2, tile.left + wide, tile.top + tall, "tile")
-    yield Card(*_column(BUS), "card" if plan.bus or not plan.disk else "none")
-    yield Card(*_column(DISK), "card")
+    yield Card(*_column(BUS), "card" if plan.bus else "none")
+    yield Card(*_column(DISK), "card" if plan.disk else "none")
 
 
 def _column(edges: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -84,7 +83,8 @@ def addresses(plan: Layout) -> Iterator[Text]:
     yield from _starts(plan.disk, DISK[0] + 4, lambda addr: f"{addr >> SECTOR_SHIFT:,}")
     if plan.bus:
         found = [part for com in plan.trip.commands for part in run_length(com.dma)]
-        text = f"{count(len(found), 'run')}, {human_bytes(sum(n for _, n in found))}"
+        runs = f"{len(found):,} run" + "s" * (len(found) != 1)
+        text = f"{runs}, {human_bytes(sum(n for _, n in found))}"
         yield Text(BUS[0] + 4, plan.bus[-1].bottom + 11, text, 10.5, "mid")
     if plan.disk:
         text = f"{sum(run.nbytes for run in plan.disk) >> SECTOR_SHIFT:,} sectors"
@@ -104,7 +104,9 @@ def labels(plan: Layout) -> Iterator[Label]:
     for group in plan.groups("va"):
         yield from _on_user(plan, group)
     for i, unit in enumerate(plan.units):
-        left, top, right, bottom = max(plan.tiles.boxes(*unit.pa), key=lambda box: box[2] - box[0], default=(0, 0, 0, 0))
+        left, top, right, bottom = max(
+            plan.tiles.boxes(*unit.pa), key=lambda box: box[2] - box[0], default=(0, 0, 0, 0)
+        )
         text = name(plan, Group(i, i, [unit])) if bottom - top >= _LINE else ""
         if text and _wide(text) < right - left:
             where = ((left + right) / 2, (top + bottom) / 2)
@@ -125,9 +127,10 @@ def _on_user(plan: Layout, group: Group) -> Iterator[Label]:
     if bottom - top < _LINE:
         return
     text, size = name(plan, group), human_bytes(length)
-    yield Label(USER[0] + 14, y, text, role, "left", group.first, group.last, unit.enter)
+    whose = (group.first, group.last, unit.pin, unit.exit if len(plan.trip.ios) > 1 else NEVER)
+    yield Label(USER[0] + 14, y, text, role, "left", *whose)
     if _wide(text) + _wide(size) < USER[1] - USER[0] - 14:
-        yield Label(USER[1] - 8, y, size, role, "right", group.first, group.last, unit.enter)
+        yield Label(USER[1] - 8, y, size, role, "right", *whose)
 
 
 def _wide(text: str) -> float:
@@ -154,9 +157,9 @@ def stop(plan: Layout) -> Stop | None:
     io = next((io for io in plan.trip.ios if io.ret is not None and io.ret < 0), None)
     if io is None:
         return None
-    text = f"{errno_sentence(io.ret or 0)}."
+    text = f"{capital(errno_sentence(io.ret or 0))}."
     if any(unit.lba[1] and unit.complete != NEVER for unit in plan.units):
-        return Stop(BUS[0], STRIP_BOTTOM + 24, _title(io), text)
+        return Stop(BUS[0] - 350, BOTTOM - 92, _title(io), text)
     if any(unit.pin != NEVER for unit in plan.units):
         return Stop(BUS[0], TOP + 120, _title(io), text)
     return Stop(MAP + 96, TOP + 150, _title(io), text)
@@ -164,4 +167,3 @@ def stop(plan: Layout) -> Stop | None:
 
 def _title(io: Io) -> str:
     return f"{io.name[:16]} ended with {errno_name(io.ret or 0)}"
-

@@ -240,4 +240,3 @@ def _piece(io: int, lo: int, nbytes: int, phyr: tuple[int, Pinned] | None, com: 
         dma = next((addr for addr, _ in cut(com[1].dma, inside, nbytes)), NONE)
         lba = (com[1].sector << SECTOR_SHIFT) + inside
     return Piece(io, phyr[0] if phyr else NONE, com[0] if com else NONE, nbytes, va, pa, dma, lba)
-

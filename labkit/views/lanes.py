@@ -196,7 +196,9 @@ def _join(spans: Sequence[Span]) -> list[Span]:
         lines.setdefault((span.lane, span.top), []).append(span)
     share = MOST_SPANS // max(len(lines), 1)
     sizes = {key: -(-len(line) // share) for key, line in lines.items()}
-    return [_joined(line[at : at + sizes[key]]) for key, line in lines.items() for at in range(0, len(line), sizes[key])]
+    return [
+        _joined(line[at : at + sizes[key]]) for key, line in lines.items() for at in range(0, len(line), sizes[key])
+    ]
 
 
 def _joined(spans: Sequence[Span]) -> Span:

@@ -113,7 +113,9 @@ def _user(plan: Layout) -> Iterator[Box]:
         top, bottom = place(plan.user.runs, first.va[0], length)
         if length:
             gone = _gone(plan, first)
-            yield Box(USER[0] + 6, top, USER[1], bottom, first.hue, group.first, group.last, first.enter, flight, done, gone)
+            yield Box(
+                USER[0] + 6, top, USER[1], bottom, first.hue, group.first, group.last, first.pin, flight, done, gone
+            )
 
 
 def _memory(plan: Layout) -> Iterator[Box]:

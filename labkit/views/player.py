@@ -110,5 +110,3 @@ def _request(trip: Journey, unit: Unit) -> str:
     com = trip.commands[unit.request]
     where = f", channel {com.unit}" if com.unit != NONE else ""
     return f"{com.rq}, tag {com.tag}{where}"
-
-

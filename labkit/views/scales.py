@@ -35,7 +35,7 @@ def ticks(times: Sequence[int], places: dict[str, list[float]]) -> dict[str, lis
 def _own(times: Sequence[int], places: Sequence[float]) -> list[Tick]:
     out: list[Tick] = []
     for t, x in zip(times, places, strict=True):
-        if not out or x - out[-1].x >= _APART:
+        if not out or (x - out[-1].x >= _APART and human_ns(t) != out[-1].text):
             out.append(Tick(x, human_ns(t)))
     return out
 

@@ -111,7 +111,11 @@ def _unpin(rec: GupUnpin) -> str:
 
 
 def _map(rec: DmaMap) -> str:
-    into = f"{count(len(rec.dma), 'device address', 'device addresses')}, {_size(rec.dma)} from {address(rec.dma[0][0])} on" if rec.dma else "nothing"
+    into = (
+        f"{count(len(rec.dma), 'device address', 'device addresses')}, {_size(rec.dma)} from {address(rec.dma[0][0])} on"
+        if rec.dma
+        else "nothing"
+    )
     return f"The memory of request {rec.rq}, {count(len(rec.phys), 'range')}, becomes {into}."
 
 

@@ -22,7 +22,7 @@ def title(trace: Trace, trip: Journey) -> Title:
     if not trace.records:
         return Title("Nothing happened yet", "This trace holds no records: run an IO, and its journey appears here.")
     if not trip.ios:
-        return Title("No IO in this trace", f"{capital(count(len(trace), 'record'))}, none of them of a system call.")
+        return Title("No IO in this trace", f"It holds {count(len(trace), 'record')}, and no system call.")
     head = _one(trip.ios[0], trip) if len(trip.ios) == 1 else _many(trip)
     return Title(head, _under(trace, trip))
 
@@ -54,7 +54,7 @@ def _under(trace: Trace, trip: Journey) -> str:
     failed = next((io for io in trip.ios if io.ret is not None and io.ret < 0), None)
     parts = [_how(trip), count(len(trip.commands), "request") + f" to {device_name(trace)}"]
     if failed:
-        parts = [f"{failed.name} was refused: {errno_sentence(failed.ret or 0)}"]
+        parts = [f"the system call stopped short: {errno_sentence(failed.ret or 0)}"]
     elif (last := trip.ios[-1]).ret is not None:
         took = trace.records[last.exit].t - trace.records[trip.ios[0].enter].t
         parts.append(f"{sum(io.ret or 0 for io in trip.ios):,} bytes in {human_ns(took)} of {_clock(trace)} time")

@@ -30,20 +30,29 @@ def figure(picture: Memory, at: float) -> Any:
     return fig
 
 
+_CARDS = {
+    "card": {"fill_color": LIGHT["card"], "line_color": LIGHT["hair"], "border_radius": 4},
+    "tile": {"fill_color": LIGHT["card"], "line_color": LIGHT["hair"], "border_radius": 3},
+    "none": {"fill_color": None, "line_color": LIGHT["hair"], "line_dash": "dashed", "border_radius": 4},
+    "asked": {
+        "fill_color": LIGHT["free"], "line_color": LIGHT["hair"], "border_radius": 2, "hatch_pattern": "right_diagonal_line",
+        "hatch_color": LIGHT["mark"], "hatch_alpha": 0.5, "hatch_scale": 8, "hatch_weight": 0.7,
+    },
+}  # fmt: skip
+"""How what stands still looks; `asked` is memory that an IO asked for, before it is pinned."""
+
+
 def _cards(fig: Any, picture: Memory) -> None:
-    for role, dash in (("card", "solid"), ("tile", "solid"), ("none", "dashed")):
+    for role, look in _CARDS.items():
         rows = [i for i, found in enumerate(picture.cards["role"]) if found == role]
         data = {name: [picture.cards[name][i] for i in rows] for name in ("left", "top", "right", "bottom")}
-        boxes(
-            fig, source(f"cards_{role}", data), fill_color=LIGHT["card"], fill_alpha=0 if role == "none" else 1,
-            line_color=LIGHT["hair"], line_dash=dash, border_radius=3 if role == "tile" else 4,
-        )  # fmt: skip
+        boxes(fig, source(f"cards_{role}", data), **{"fill_alpha": 1} | look)
 
 
 def _map(fig: Any, picture: Memory, at: float) -> None:
     """Draw the tiles, which the browser paints once as an image, and over them what the task allocated."""
     fig.image_url("url", 0, 0, w=WIDTH, h=HEIGHT, anchor="top_left", source=source("mosaic", {"url": [""]}))
-    look = {"fill_color": LIGHT["anon"], "line_color": LIGHT["card"], "line_alpha": "alpha", "line_width": 0.8}
+    look = {"fill_color": LIGHT["anon"], "line_color": LIGHT["mid"], "line_alpha": "alpha", "line_width": 0.8}
     boxes(fig, moving("folios", picture.moving["folios"], at), **look)
 
 
@@ -75,9 +84,9 @@ def _ends(fig: Any, picture: Memory, at: float) -> None:
     pinned = {"line_color": LIGHT["hue6"], "line_alpha": "edge", "line_width": 1.2}
     boxes(fig, moving("user", picture.moving["user"], at), line_color=LIGHT["card"], line_alpha=0.5, border_radius=2)
     boxes(fig, moving("memory", picture.moving["memory"], at), **pinned)
-    boxes(fig, moving("bus", picture.moving["bus"], at), line_color=LIGHT["card"], line_alpha=0.6, border_radius=2)
+    boxes(fig, moving("bus", picture.moving["bus"], at), line_color=LIGHT["card"], line_alpha="edge", border_radius=2)
     disk = moving("disk", picture.moving["disk"], at)
-    boxes(fig, disk, line_color=LIGHT["card"], line_alpha=0.6, border_radius=2)
+    boxes(fig, disk, line_color=LIGHT["card"], line_alpha="edge", border_radius=2)
     boxes(fig, source("filled", {**disk.data, "alpha": [0.0] * len(disk.data["t1"])}), border_radius=2)
     pins = picture.moving["pins"]
     shown = [float(t1 <= at < t4) for t1, t4 in zip(pins["t1"], pins["t4"], strict=True)]

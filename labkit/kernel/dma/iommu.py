@@ -38,7 +38,7 @@ class IommuMap:
         """Give `ranges` one device range; each joint must lie on a page (BLKDMA-3, the virt boundary sees to it)."""
         phys = ranges if len(ranges) == 1 else run_length(ranges)
         offset = phys[0][0] & _LOW
-        nbytes = sum(length for _addr, length in phys)
+        nbytes = sum([length for _addr, length in phys])
         pages = (offset + nbytes + _LOW) >> PAGE_SHIFT
         iova = self._iovas.alloc(pages) << PAGE_SHIFT
         at = iova + offset

@@ -18,7 +18,7 @@ class Request:
         """Describe `vecs` (physical address, bytes) at `sector`, in `segments` segments, for IO `io`."""
         self.rq, self.io, self.tag, self.sector, self.vecs = rq, io, tag, sector, vecs
         self.write, self.segments = write, segments
-        self.nbytes = sum(nbytes for _addr, nbytes in vecs)
+        self.nbytes = sum([nbytes for _addr, nbytes in vecs])
         self.conversions = 0
         """Vectors that had to be turned into physical addresses, a struct page read for each."""
         self.blocks: tuple[Any, ...] = ()

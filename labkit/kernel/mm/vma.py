@@ -1,7 +1,7 @@
 """An address space: mappings in order, each with its rights, its folio size and its page table."""
 
 import errno
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from labkit.errors import BadInput, SyscallError
@@ -37,6 +37,7 @@ class AddressSpace:
     def __init__(self) -> None:
         """Begin empty."""
         self.vmas: list[VMA] = []
+        self._starts: list[int] = []
         self._next = _MMAP_BASE
 
     def mmap(self, nbytes: int, prot: str, name: str, order: int) -> VMA:
@@ -52,12 +53,13 @@ class AddressSpace:
             raise SyscallError("mmap", human_bytes(nbytes), "does not fit into the address space", errno.ENOMEM)
         self._next = -(-(end + PAGE_SIZE) // _ALIGN) * _ALIGN
         vma = VMA(start, end, prot, name, order, PageTable((end - start) >> PAGE_SHIFT))
-        insort(self.vmas, vma, key=_start)
+        self.vmas.append(vma)  # addresses only grow, so both lists stay in order
+        self._starts.append(start)
         return vma
 
     def find_vma(self, addr: int) -> VMA | None:
         """Return the mapping that holds `addr`, or None."""
-        i = bisect_right(self.vmas, addr, key=_start)
+        i = bisect_right(self._starts, addr)
         return self.vmas[i - 1] if i and addr < self.vmas[i - 1].end else None
 
     def remove(self, addr: UserAddr) -> VMA:
@@ -66,8 +68,5 @@ class AddressSpace:
         if vma is None or vma.start != addr:
             raise SyscallError("munmap", f"addr={addr:#x}", "is not the start of a mapping", errno.EINVAL)
         self.vmas.remove(vma)
+        self._starts.remove(addr)
         return vma
-
-
-def _start(vma: VMA) -> int:
-    return vma.start

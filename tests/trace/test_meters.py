@@ -1,0 +1,39 @@
+from labkit.trace.events import DmaMap, DmaUnmap, GupPin, GupUnpin, IotlbFlush, NvmeSetupCmd, SysExit
+from labkit.trace.meters import Meters, Pins, meters, pins
+
+PIN = GupPin(0, 1, 1, "page", 0x7F00_0000_0000, ((0x7000, 4096), (0x21000, 4096)), 2, 2, 2, 64)
+UNPIN = GupUnpin(9, 1, 1, 2, 2)
+MAP = DmaMap(2, 1, 1, ((0xFF000, 8192),), PIN.ranges, 2, 2, 2, 16)
+SETUP = NvmeSetupCmd(3, 1, 1, 0, 16, 8192, 0xFF000, 0x100000, 2, 256, "00" * 64)
+
+
+def test_nothing_costs_nothing():
+    assert meters([]) == Meters(0, 0, 0, 0, 0, 0)
+    assert meters([SysExit(0, 1, "pread64", 0)]) == Meters()
+
+
+def test_each_record_adds_what_it_says():
+    assert meters([PIN]).as_dict() == {
+        "descriptor_bytes": 64, "pin_atomics": 2, "struct_pages_touched": 2, "conversions": 2, "dma_maps": 0,
+        "iotlb_syncs": 0,
+    }  # fmt: skip
+    assert meters([UNPIN]) == Meters(pin_atomics=2, struct_pages_touched=2)
+    assert meters([MAP]) == Meters(descriptor_bytes=16, struct_pages_touched=2, conversions=2, dma_maps=2)
+    assert meters([SETUP]) == Meters(descriptor_bytes=256)
+    assert meters([DmaUnmap(5, 1, 1, 1, stale=False), IotlbFlush(8, 0, 3)]) == Meters(iotlb_syncs=4)
+
+
+def test_a_run_is_the_sum_of_its_records():
+    assert meters([PIN, MAP, SETUP, DmaUnmap(5, 1, 1, 1, stale=False), UNPIN]) == Meters(336, 4, 6, 4, 2, 1)
+
+
+def test_pins_are_counted_in_frames():
+    assert pins([PIN, UNPIN]) == Pins(taken=2, released=2)
+    assert pins([PIN]).held == 2
+    assert pins([]).held == 0
+
+
+def test_a_range_counts_every_frame_that_it_touches():
+    across = GupPin(0, 1, 1, "range", 0x7F00_0000_0200, ((0x64200, 7680), (0x12C000, 1024)), 3, 2, 0, 32)
+    assert pins([across]).taken == 3
+    assert pins([across._replace(ranges=((0x7FFF, 2),))]).taken == 2
