@@ -115,3 +115,13 @@ def test_only_the_agreed_things_stand_at_the_top():
     agreed = {"notebooks", "labkit", "data", "environment.yml", "tests", "README.md"}
     assert top <= agreed | {"pyproject.toml", "requirements.lock", "Makefile", "LICENSE"}
     assert agreed <= top
+
+
+def test_every_rule_that_the_code_names_is_told_in_data_and_none_besides():
+    families = "BIO|BLK|BLKDMA|BUD|D|DIO|DMA|IOVA|ITER|LAND|LIM|LOOP|MERGE|MM|MQ|NVME|PHYR|PT|SPLIT"
+    pattern = re.compile(rf"\b(?:(?:{families})-\d+|R\d+)")
+    text = "\n".join(path.read_text() for path in modules())
+    named = set(pattern.findall(re.sub(r"(\b[A-Z]+-?\d+)\.\.(\d+)", r"\1 \2", text)))
+    rules = tomllib.loads((ROOT / "data" / "rules.toml").read_text())
+    assert named == set(rules)
+    assert all(row["rule"].endswith(".") and row["source"] for row in rules.values())

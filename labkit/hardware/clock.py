@@ -25,6 +25,8 @@ Steps = Generator[Wait, Any, None]
 class Clock(Environment):
     """An environment whose time is an int, as long as every delay is one."""
 
+    _shared = False
+
     @property
     def now(self) -> Nsec:
         """The time in ns since the machine was switched on."""
@@ -33,6 +35,14 @@ class Clock(Environment):
     def later(self, delay: int, call: Callable[..., None], *args: Any) -> None:
         """Call `call(*args)` after `delay` ns."""
         heappush(self._queue, (self._now + delay, NORMAL, next(self._eid), None, call, args))  # type: ignore[misc]
+
+    def skip(self, delay: int) -> bool:
+        """Let `delay` ns pass at once if nothing else happens in them; return whether that was so."""
+        due = self._now + delay
+        if self._shared or (self._queue and self._queue[0][0] <= due):
+            return False
+        self._now = due
+        return True
 
     def job(self, work: Generator[Wait, Any, Any]) -> "Job":
         """Start `work` now; the event that comes back fires with what it returns, or with what it raises."""
@@ -50,8 +60,10 @@ class Clock(Environment):
             entry[4](*entry[5])
             return
         callbacks, event.callbacks = event.callbacks, None
+        self._shared = len(callbacks) > 1  # whoever is told first must not let time pass for the others
         for callback in callbacks:
             callback(event)
+        self._shared = False
         if not event._ok and not event.defused:  # noqa: SLF001 - as simpy.Environment.step does
             raise event._value  # noqa: SLF001
 
@@ -68,17 +80,22 @@ class Job(Event):
     def _resume(self, event: Event | None = None) -> None:
         try:
             wait = self._work.send(None) if event is None else self._deliver(event)
+            while isinstance(wait, int) and self._clock.skip(wait):
+                wait = self._work.send(None)
         except StopIteration as end:
             self.succeed(end.value)
         except Exception as bad:  # noqa: BLE001 - whoever waits for the job gets it
             self.fail(bad)
         else:
-            if isinstance(wait, int):
-                self._clock.later(wait, self._resume)
-            elif wait.callbacks is None:
-                self._clock.later(0, self._resume, wait)
-            else:
-                wait.callbacks.append(self._resume)
+            self._wait_for(wait)
+
+    def _wait_for(self, wait: Wait) -> None:
+        if isinstance(wait, int):
+            self._clock.later(wait, self._resume)
+        elif wait.callbacks is None:
+            self._clock.later(0, self._resume, wait)
+        else:
+            wait.callbacks.append(self._resume)
 
     def _deliver(self, event: Event) -> Wait:
         if event.ok:

@@ -37,7 +37,7 @@ class Cpu:
         """Read the table at `path`. Raises BadInput for a number that is missing, negative or without an origin."""
         table = tomllib.loads(path.read_text())
         for name in (field.name for field in fields(cls)):
-            row = table.get(name, {})
-            if not (isinstance(row.get("ns"), int) and row["ns"] >= 0 and row.get("origin")):
+            row = table.get(name)
+            if not (isinstance(row, dict) and type(row.get("ns")) is int and row["ns"] >= 0 and row.get("origin")):
                 raise BadInput("cpu", f"{path.name}: {name}", "needs whole ns >= 0 and an origin", errno.EINVAL)
         return cls(**{field.name: table[field.name]["ns"] for field in fields(cls)})

@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from labkit.errors import SyscallError
-from labkit.hardware.clock import Clock, Steps, Wait
+from labkit.hardware.clock import Clock, Wait
 from labkit.hardware.cpu import Cpu
 from labkit.kernel.block.bio import Bio
 from labkit.kernel.block.blk_mq import RequestQueue
@@ -25,13 +25,13 @@ class File(NamedTuple):
 class _Dio:
     """One direct IO on its way (struct blkdev_dio): what it holds, and what it has sent."""
 
-    __slots__ = ("bios", "file", "holds", "iocb", "owed", "short", "start")
+    __slots__ = ("bios", "file", "holds", "iocb", "owed", "short", "start", "token")
 
     def __init__(self, iocb: Kiocb, file: File) -> None:
         self.iocb, self.file = iocb, file
         self.holds: dict[int, Hold] = {}
         self.bios: list[Bio] = []
-        self.start = self.owed = 0
+        self.start = self.owed = self.token = 0
         self.short: SyscallError | None = None
 
 
@@ -55,8 +55,15 @@ class DirectIO:
         """
         dio = _Dio(iocb, file)
         try:
-            while dio.start < iocb.nbytes and dio.short is None:
-                yield from self._pin_and_submit(dio)
+            while dio.start < iocb.nbytes:
+                hold = self._pin(dio)
+                if hold is None:
+                    break
+                yield self.cpu.walk * hold.ptes + self.cpu.pin * hold.atomics + self.cpu.vec * len(hold.ranges)
+                for bio in self._bios(dio, hold):
+                    yield self.cpu.bio_alloc
+                    yield from file.queue.submit_bio(bio)
+                dio.start += hold.nbytes
         finally:
             for bio in dio.bios:
                 if not bio.done.processed:
@@ -67,34 +74,32 @@ class DirectIO:
             yield dio.owed + self.cpu.wakeup
         return self._result(dio)
 
-    def _pin_and_submit(self, dio: _Dio) -> Steps:
-        """Pin what the currency takes in one step, and send it down; a page that cannot be had ends the IO here."""
+    def _pin(self, dio: _Dio) -> Hold | None:
+        """Pin what the currency takes in one step; None where a page cannot be had, and the IO ends here."""
         iocb = dio.iocb
         try:
             hold = self.currency.pin(iocb, dio.start)
         except SyscallError as bad:
             dio.short = bad
-            return
+            return None
         now, policy = self.env.now, self.currency.policy
-        token = iocb.mm.ledger.pin(iocb.io, now, policy, hold.ranges)
-        dio.holds[token] = hold
+        dio.token = iocb.mm.ledger.pin(iocb.io, now, policy, hold.ranges)
+        dio.holds[dio.token] = hold
         cost = (hold.ptes, hold.atomics, hold.struct_pages, hold.descriptor_bytes)
-        self._emit(("GupPin", now, iocb.io, token, policy, iocb.buf + dio.start, hold.ranges, *cost))
-        cpu = self.cpu
-        yield cpu.walk * hold.ptes + cpu.pin * hold.atomics + cpu.vec * len(hold.ranges)
-        yield from self._submit(dio, token, hold)
-        dio.start += hold.nbytes
+        self._emit(("GupPin", now, iocb.io, dio.token, policy, iocb.buf + dio.start, hold.ranges, *cost))
+        return hold
 
-    def _submit(self, dio: _Dio, token: int, hold: Hold) -> Steps:
+    def _bios(self, dio: _Dio, hold: Hold) -> list[Bio]:
+        """Hand what was pinned to the file, and return its bios."""
         iocb, bdev, pos = dio.iocb, dio.file.bdev, dio.iocb.pos + dio.start
         self._emit(("BlkdevDirectIO", self.env.now, iocb.io, pos, hold.nbytes, bdev.path(iocb.buf, iocb.nbytes)))
-        yield self.cpu.bio_alloc
-        for bio in bdev.bios(iocb.io, pos, hold.payload, write=iocb.write):
-            bio.start = bio.sector * 512 - iocb.pos
+        bios = bdev.bios(iocb.io, pos, hold.payload, write=iocb.write)
+        for bio in bios:
+            bio.start = (bio.sector << 9) - iocb.pos
             if self.currency.per_bio:
-                bio.end_io = partial(self._bio_release_pages, dio, token)
-            dio.bios.append(bio)
-            yield from dio.file.queue.submit_bio(bio)
+                bio.end_io = partial(self._bio_release_pages, dio, dio.token)
+        dio.bios += bios
+        return bios
 
     def _bio_release_pages(self, dio: _Dio, token: int, _bio: Bio) -> None:
         """Let go of one bio's pages while others are still on their way; only the last bio keeps the caller waiting."""

@@ -49,26 +49,27 @@ class Syscalls:
         ret = -errno.EIO
         try:
             yield self.cpu.syscall
-            ret = yield from self._rw(io, call, fd, buf, nbytes, pos, write=write)
+            file = self._file(call, fd, write=write)
+            count = self._count(call, file, nbytes, pos, write=write)
+            iocb = Kiocb(io, self.mm, call, buf, count, pos, write, file.queue.limits)
+            ret = (yield from self.dio.direct_io(iocb, file)) if count else 0
         except SyscallError as bad:
             ret = -bad.errno
             raise
-        else:
-            return ret
         finally:
             self._emit(("SysExit", self.env.now, io, call, ret))
+        return ret
 
-    def _rw(
-        self, io: int, call: str, fd: int, buf: int, nbytes: int, pos: int, *, write: bool
-    ) -> Generator[Wait, Any, int]:
+    def _file(self, call: str, fd: int, *, write: bool) -> File:
         file = self.files.get(fd)
         if file is None or (write and fd not in self._writable):
             raise SyscallError(call, f"fd={fd}", "is not open for this", errno.EBADF)
+        return file
+
+    @staticmethod
+    def _count(call: str, file: File, nbytes: int, pos: int, *, write: bool) -> int:
+        """Return how many bytes the call is for: 0 at the end of the device, less across it."""
         if nbytes < 0 or pos < 0:
             name, value = ("count", nbytes) if nbytes < 0 else ("pos", pos)
             raise SyscallError(call, f"{name}={value}", "is negative", errno.EINVAL)
-        nbytes = file.bdev.check(call, pos, min(nbytes, MAX_RW_COUNT), write=write)
-        if nbytes == 0:
-            return 0
-        iocb = Kiocb(io, self.mm, call, buf, nbytes, pos, write, file.queue.limits)
-        return (yield from self.dio.direct_io(iocb, file))
+        return file.bdev.check(call, pos, min(nbytes, MAX_RW_COUNT), write=write)

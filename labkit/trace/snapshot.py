@@ -19,7 +19,7 @@ from labkit.trace.events import (
     Ranges,
     Record,
 )
-from labkit.units import PAGE_SHIFT, PAGE_SIZE, Nsec
+from labkit.units import MAX_PAGE_ORDER, PAGE_SHIFT, PAGE_SIZE, Nsec
 
 GUP_PIN_COUNTING_BIAS = 1 << 10
 """What one pin adds to the refcount of a small folio (MM-13)."""
@@ -152,7 +152,8 @@ class _State:
                 self._count_page(pfn, sign)
 
     def _count_page(self, pfn: int, sign: int) -> None:
-        head = next(h for o in range(64) if (h := pfn >> o << o) in self.folios and self.folios[h][0] >= o)
+        orders = range(MAX_PAGE_ORDER + 1)
+        head = next((h for o in orders if (h := pfn >> o << o) in self.folios and self.folios[h][0] >= o), pfn)
         order, refcount, pincount = self.folios[head]
         if order:
             self.folios[head] = (order, refcount + sign, pincount + sign)

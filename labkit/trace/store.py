@@ -7,6 +7,7 @@ import errno
 import gzip
 import json
 import zlib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,16 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from labkit.errors import TraceError
-from labkit.trace.events import RECORDS, Record
+from labkit.trace.events import RECORDS, Munmap, Record
 from labkit.trace.snapshot import MemoryMap, state_at
 from labkit.trace.trace import Trace
-from labkit.units import Nsec
+from labkit.units import MAX_PAGE_ORDER, Nsec, human_bytes
 
 FORMAT = "labkit-trace-1"
 MAX_BYTES = 512 << 20
 """The largest text that is read, in bytes after decompression."""
+_MOST = 32 << 30
+"""The longest range in a record, in bytes: a snapshot keeps an entry for each page, and no device here has as much."""
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
@@ -62,6 +65,8 @@ def loads(text: str | bytes, source: str = "trace") -> Trace:
             raise TraceError(source, f"format {found!r}", f"is not {FORMAT}", errno.EPROTO)
         file = TypeAdapter(_File).validate_python(raw)
         records = tuple(_record(row) for row in file.records)
+        if any(rec.t > after.t for rec, after in pairwise(records)):
+            raise ValueError("time that runs backwards")
         state_at(records, Nsec(records[-1].t if records else 0))
     except (ValueError, KeyError, TypeError, RecursionError) as bad:
         if isinstance(bad, TraceError):
@@ -79,12 +84,15 @@ def save(trace: Trace, path: Path) -> None:
 def load(path: Path) -> Trace:
     """Read a trace from `path`. Raises TraceError for a file that is missing, cut, too large or not a trace."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
         if data[:2] == b"\x1f\x8b":
             data = zlib.decompressobj(31).decompress(data, MAX_BYTES)
     except (OSError, zlib.error) as bad:
         code = bad.errno if isinstance(bad, OSError) and bad.errno else errno.EPROTO
         raise TraceError(str(path), "file", f"cannot be read: {bad}", code) from bad
+    if len(data) > MAX_BYTES:
+        raise TraceError(str(path), "file", f"is longer than {human_bytes(MAX_BYTES)}", errno.EFBIG)
     return loads(data, str(path))
 
 
@@ -93,6 +101,11 @@ def _record(row: list[Any]) -> Record:
     if name not in RECORDS:
         raise ValueError(f"record {name!r}")
     record: Record = _ADAPTERS[name].validate_python(fields, strict=False)
+    lengths = [nbytes for value in record if isinstance(value, tuple) for _addr, nbytes in value]
+    if isinstance(record, Munmap):
+        lengths.append(record.len)
+    if not all(0 <= nbytes <= _MOST for nbytes in lengths) or not 0 <= getattr(record, "order", 0) <= MAX_PAGE_ORDER:
+        raise ValueError(f"{name} of a length or an order that no machine has")
     return record
 
 

@@ -39,8 +39,9 @@ def height(nbytes: int) -> float:
     return 46 + 40 * max(0.0, log2(max(nbytes, PAGE_SIZE) / PAGE_SIZE))
 
 
-def buffers(trace: Trace, ios: Sequence[Io], left: float, right: float, top: float, bottom: float) -> Buffers:
-    """Return the column between `left` and `right`, no taller than from `top` to `bottom`."""
+def buffers(trace: Trace, ios: Sequence[Io], edges: tuple[float, float, float, float]) -> Buffers:
+    """Return the column within `edges` (left, top, right, bottom)."""
+    left, top, right, bottom = edges
     vmas = _vmas(trace, runs(sorted((io.buf, io.nbytes) for io in ios if io.nbytes)))
     fixed = sum(_GAP + (_HEAD + 2 * _PAD if vma.touched else _CLOSED) for vma in vmas)
     total = sum(n for vma in vmas for _, n in vma.touched)

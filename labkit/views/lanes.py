@@ -22,9 +22,9 @@ from labkit.trace.events import (
     GupUnpin,
     IotlbFlush,
     LoRwAio,
+    Mmap,
     MmPageAlloc,
     MmPageFree,
-    Mmap,
     Munmap,
     NvmeCompleteRq,
     NvmeSetupCmd,
@@ -33,9 +33,9 @@ from labkit.trace.events import (
 )
 from labkit.trace.trace import Trace
 from labkit.units import human_bytes
-from labkit.views.scales import Tick, scales, ticks
 from labkit.views.fold import HUES, request_hues
 from labkit.views.journey import NEVER, NONE, Journey, journey
+from labkit.views.scales import Tick, scales, ticks
 from labkit.views.shapes import Columns, columns
 
 WIDTH = 1568

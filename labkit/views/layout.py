@@ -18,7 +18,7 @@ USER, MAP, BUS, DISK = (118, 258), 474, (1212, 1302), (1446, 1528)
 """Left and right edges of the columns; the map's right edge follows from its tiles."""
 STRIP_BOTTOM = 426
 _THREADS = 24
-"""Above so many ribbons, each is thinner where it lands than the memory it stands for, or they would hide each other."""
+"""Above so many ribbons each is thinner where it lands than its memory is tall, or they would hide each other."""
 
 Edges = tuple[float, float, float, float]
 """left, top, right, bottom."""
@@ -68,7 +68,7 @@ def lay(trace: Trace, trip: Journey, most: int) -> Layout:
         trip,
         units,
         tiles,
-        buffers(trace, trip.ios, *USER, TOP, BOTTOM),
+        buffers(trace, trip.ios, (USER[0], TOP, USER[1], BOTTOM)),
         tuple(_strip(bus)),
         tuple(_strip(disk)),
         tuple(_landings(units, tiles)),

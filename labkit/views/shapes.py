@@ -99,4 +99,4 @@ class Card(NamedTuple):
 def columns(rows: Iterable[NamedTuple], kind: type[NamedTuple]) -> Columns:
     """Return `rows`, all of type `kind`, as a list for each field."""
     found = list(rows)
-    return {name: [getattr(row, name) for row in found] for name in kind._fields}  # type: ignore[attr-defined]
+    return {name: [getattr(row, name) for row in found] for name in kind._fields}

@@ -1,4 +1,4 @@
-"""Records become sentences: one each, in plain English, with the kernel function that does it and where it comes from."""
+"""Records become sentences: one each, in plain English, with the kernel's function and whose idea it is."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,9 +18,9 @@ from labkit.trace.events import (
     GupUnpin,
     IotlbFlush,
     LoRwAio,
+    Mmap,
     MmPageAlloc,
     MmPageFree,
-    Mmap,
     Munmap,
     NvmeCompleteRq,
     NvmeSetupCmd,
@@ -46,16 +46,19 @@ class Line(NamedTuple):
 
 def story(trace: Trace) -> list[Line]:
     """Return a line for each record of `trace`."""
-    return [line(trace, rec) for rec in trace.records]
+    whole = {rec.token for rec in trace.of(GupPin) if rec.policy == "range"}
+    return [_line(trace, rec, proposed=getattr(rec, "token", None) in whole) for rec in trace.records]
 
 
-def line(trace: Trace, rec: Record) -> Line:
-    """Return the line of one record."""
-    layer, function, tell = _TELL.get(type(rec), ("other", "", lambda rec: type(rec).__name__))
-    return Line(rec.t, layer, tell(rec), function(rec) if callable(function) else function, _origin(trace, rec))
+def _line(trace: Trace, rec: Record, *, proposed: bool) -> Line:
+    layer, function, tell = _TELL[type(rec)]
+    does = function(rec) if callable(function) else function
+    if isinstance(rec, GupUnpin):
+        does = "put_user_phyrs" if proposed else "unpin_user_pages"
+    return Line(rec.t, layer, tell(rec), does, _origin(trace, rec, proposed=proposed))
 
 
-def _origin(trace: Trace, rec: Record) -> str:
+def _origin(trace: Trace, rec: Record, *, proposed: bool) -> str:
     """Return 'upstream 6.18', 'proposed ...' or 'ours', as the trace says, else as the record's nature says."""
     said = trace.meta.get("origin")
     told = said if isinstance(said, dict) else {}
@@ -63,10 +66,7 @@ def _origin(trace: Trace, rec: Record) -> str:
     if isinstance(rec, DeviceStart | DeviceDma):
         return str(told.get("device", "ours"))
     if isinstance(rec, GupPin | GupUnpin):
-        knobs = trace.meta.get("scenario")
-        system = knobs.get("system", "page") if isinstance(knobs, dict) else "page"
-        ranges = system != "page" or getattr(rec, "policy", "page") == "range"
-        return str(told.get("memory", "proposed" if ranges else upstream))
+        return str(told.get("memory", "proposed" if proposed else upstream))
     return upstream
 
 
@@ -79,17 +79,18 @@ def _sectors(nr_sector: int) -> str:
 
 
 def _alloc(rec: MmPageAlloc) -> str:
-    each = PAGE_SIZE << rec.order
-    folios = sum(nbytes for _, nbytes in rec.ranges) // each
-    kind = f"folio of {human_bytes(each)}", f"folios of {human_bytes(each)}"
-    where = f"at {address(rec.addr)}: {count(len(rec.ranges), 'physical range')}"
-    verb = "comes" if folios == 1 else "come"
-    return f"{capital(count(folios, *kind))} {verb} from the buddy allocator and {'is' if folios == 1 else 'are'} mapped {where}."
+    each = human_bytes(PAGE_SIZE << rec.order)
+    folios = sum(nbytes for _, nbytes in rec.ranges) // (PAGE_SIZE << rec.order)
+    what = capital(count(folios, f"folio of {each}", f"folios of {each}"))
+    verbs = ("comes", "is") if folios == 1 else ("come", "are")
+    where = f"{address(rec.addr)}: {count(len(rec.ranges), 'physical range')}"
+    return f"{what} {verbs[0]} from the buddy allocator and {verbs[1]} mapped at {where}."
 
 
 def _enter(rec: SysEnter) -> str:
     way = "out of" if "write" in rec.name else "into"
-    return f"The task calls {rec.name}: {human_bytes(rec.nbytes)} {way} its memory at {address(rec.buf)}, from byte {rec.pos:,} of file {rec.fd}."
+    what = f"{human_bytes(rec.nbytes)} {way} its memory at {address(rec.buf)}"
+    return f"The task calls {rec.name}: {what}, from byte {rec.pos:,} of file {rec.fd}."
 
 
 def _exit(rec: SysExit) -> str:
@@ -99,23 +100,34 @@ def _exit(rec: SysExit) -> str:
 
 
 def _pin(rec: GupPin) -> str:
-    what = f"{capital(count(rec.ptes, 'page table entry', 'page table entries'))} walked, {_size(rec.ranges)} pinned"
+    walked = capital(count(rec.ptes, "page table entry", "page table entries"))
+    ranges, atomics = count(len(rec.ranges), "physical range"), count(rec.atomics, "atomic operation")
     if rec.policy == "range":
-        return f"{what} as {count(len(rec.ranges), 'physical range')}, whole, with {count(rec.atomics, 'atomic operation')}."
-    touched = f"{count(rec.struct_pages, 'struct page')} touched, {count(rec.atomics, 'atomic operation')}"
-    return f"{what} page by page: {touched}, {count(len(rec.ranges), 'physical range')}."
+        return f"{walked} walked, {_size(rec.ranges)} pinned as {ranges}, whole, with {atomics}."
+    touched = count(rec.struct_pages, "struct page")
+    return f"{walked} walked, {_size(rec.ranges)} pinned page by page: {touched} touched, {atomics}, {ranges}."
 
 
 def _unpin(rec: GupUnpin) -> str:
-    return f"The pinned memory is let go of as a whole: {count(rec.atomics, 'atomic operation')}, {count(rec.struct_pages, 'struct page')} touched."
+    cost = f"{count(rec.atomics, 'atomic operation')}, {count(rec.struct_pages, 'struct page')} touched"
+    return f"The pinned memory is let go of as a whole: {cost}."
+
+
+def _bio(rec: BlockBioQueue) -> str:
+    what = f"{_sectors(rec.nr_sector)} in {count(rec.vecs, 'vector')}"
+    return f"A bio of {what} enters the block layer at sector {rec.sector:,}."
+
+
+def _getrq(rec: BlockGetrq) -> str:
+    what = f"{_sectors(rec.nr_sector)} from sector {rec.sector:,}, {count(rec.segments, 'segment')}"
+    return f"Request {rec.rq} gets tag {rec.tag}: {what}."
 
 
 def _map(rec: DmaMap) -> str:
-    into = (
-        f"{count(len(rec.dma), 'device address', 'device addresses')}, {_size(rec.dma)} from {address(rec.dma[0][0])} on"
-        if rec.dma
-        else "nothing"
-    )
+    if not rec.dma:
+        return f"The memory of request {rec.rq} needs no device address."
+    addresses = count(len(rec.dma), "device address", "device addresses")
+    into = f"{addresses}, {_size(rec.dma)} from {address(rec.dma[0][0])} on"
     return f"The memory of request {rec.rq}, {count(len(rec.phys), 'range')}, becomes {into}."
 
 
@@ -140,31 +152,63 @@ def _complete(rec: BlockRqComplete) -> str:
 
 
 def _cqe(rec: NvmeCompleteRq) -> str:
-    return f"The completion of command {rec.cid} is seen: {'success' if not rec.status else f'status {rec.status:#x}'}."
+    return f"The completion of command {rec.cid} is seen: {f'status {rec.status:#x}' if rec.status else 'success'}."
+
+
+def _issue(rec: BlockRqIssue) -> str:
+    return f"Request {rec.rq} goes to the driver: {_sectors(rec.nr_sector)} from sector {rec.sector:,}."
+
+
+def _loop(rec: LoRwAio) -> str:
+    return f"The loop driver hands {human_bytes(rec.len)} of request {rec.rq} to its file at byte {rec.pos:,}."
+
+
+def _split(rec: BlockSplit) -> str:
+    return f"The bio is more than the queue takes at once: its front ends at sector {rec.new_sector:,}."
+
+
+def _flush(rec: IotlbFlush) -> str:
+    return f"The IOTLB is flushed, {count(rec.syncs, 'time')}: every stale device address is dead."
+
+
+def _mmap(rec: Mmap) -> str:
+    return f"The task maps {human_bytes(rec.len)} ({rec.name}, {rec.prot}) at {address(rec.addr)}."
+
+
+def _gup(rec: GupPin) -> str:
+    return "get_user_phyrs" if rec.policy == "range" else "pin_user_pages_fast"
+
+
+def _ksys(rec: SysEnter | SysExit) -> str:
+    return f"ksys_{rec.name}"
 
 
 _TELL: dict[type, tuple[str, str | Callable[[Any], str], Callable[[Any], str]]] = {
-    Mmap: ("task", "do_mmap", lambda r: f"The task maps {human_bytes(r.len)} ({r.name}, {r.prot}) at {address(r.addr)}."),
-    Munmap: ("task", "do_munmap", lambda r: f"The task unmaps {human_bytes(r.len)} at {address(r.addr)}."),
+    Mmap: ("task", "do_mmap", _mmap),
+    Munmap: ("task", "do_munmap", lambda rec: f"The task unmaps {human_bytes(rec.len)} at {address(rec.addr)}."),
     MmPageAlloc: ("task", "handle_mm_fault", _alloc),
-    MmPageFree: ("task", "free_frozen_pages", lambda r: f"{_size(r.ranges)} go back to the buddy allocator."),
-    SysEnter: ("system call", lambda r: f"ksys_{r.name}", _enter),
-    SysExit: ("system call", lambda r: f"ksys_{r.name}", _exit),
-    GupPin: ("pin", lambda r: "get_user_phyrs" if r.policy == "range" else "pin_user_pages_fast", _pin),
-    GupUnpin: ("unpin", "unpin", _unpin),
-    BlkdevDirectIO: ("file", "blkdev_direct_IO", lambda r: f"The block device file takes {human_bytes(r.nbytes)} by its {r.path} path."),
-    BlockBioQueue: ("block", "submit_bio_noacct", lambda r: f"A bio of {_sectors(r.nr_sector)} in {count(r.vecs, 'vector')} enters the block layer at sector {r.sector:,}."),
-    BlockSplit: ("block", "bio_split", lambda r: f"The bio is more than the queue takes at once: its front ends at sector {r.new_sector:,}."),
-    BlockGetrq: ("block", "blk_mq_submit_bio", lambda r: f"Request {r.rq} gets tag {r.tag}: {_sectors(r.nr_sector)} from sector {r.sector:,}, {count(r.segments, 'segment')}."),
+    MmPageFree: ("task", "free_frozen_pages", lambda rec: f"{_size(rec.ranges)} go back to the buddy allocator."),
+    SysEnter: ("system call", _ksys, _enter),
+    SysExit: ("system call", _ksys, _exit),
+    GupPin: ("pin", _gup, _pin),
+    GupUnpin: ("unpin", "", _unpin),
+    BlkdevDirectIO: (
+        "file",
+        "blkdev_direct_IO",
+        lambda rec: f"The block device file takes {human_bytes(rec.nbytes)} by its {rec.path} path.",
+    ),
+    BlockBioQueue: ("block", "submit_bio_noacct", _bio),
+    BlockSplit: ("block", "bio_split", _split),
+    BlockGetrq: ("block", "blk_mq_submit_bio", _getrq),
     DmaMap: ("DMA map", "dma_map_phys", _map),
     DmaUnmap: ("DMA unmap", "dma_unmap_phys", _unmap),
-    IotlbFlush: ("DMA unmap", "iova_domain_flush", lambda r: f"The IOTLB is flushed, {count(r.syncs, 'time')}: every stale device address is dead."),
-    BlockRqIssue: ("block", "blk_mq_start_request", lambda r: f"Request {r.rq} goes to the driver: {_sectors(r.nr_sector)} from sector {r.sector:,}."),
+    IotlbFlush: ("DMA unmap", "iova_domain_flush", _flush),
+    BlockRqIssue: ("block", "blk_mq_start_request", _issue),
     NvmeSetupCmd: ("driver", "nvme_setup_cmd", _setup),
-    LoRwAio: ("driver", "lo_rw_aio", lambda r: f"The loop driver hands {human_bytes(r.len)} of request {r.rq} to its file at byte {r.pos:,}."),
-    DeviceStart: ("device", "", lambda r: f"The device begins request {r.rq} on its channel {r.unit}."),
+    LoRwAio: ("driver", "lo_rw_aio", _loop),
+    DeviceStart: ("device", "", lambda rec: f"The device begins request {rec.rq} on its channel {rec.unit}."),
     DeviceDma: ("device", "", _dma),
     NvmeCompleteRq: ("driver", "nvme_complete_rq", _cqe),
     BlockRqComplete: ("block", "blk_mq_end_request", _complete),
-}  # fmt: skip
+}
 """For each record type: the layer, the kernel's function, and the sentence."""

@@ -1,4 +1,4 @@
-"""Address ranges become a strip: runs one under the other, each as tall as it is long, with gaps where addresses jump."""
+"""Address ranges become a strip: runs one under the other, as tall as they are long, gaps where addresses jump."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple

@@ -102,7 +102,7 @@ def lay_out(want: Sequence[int], memory: MemoryMap, left: float, top: float, bot
     keep = _thin(want, columns * (rows - 2))
     shown = _neighbours(keep, memory, columns, rows)
     free = max(0.0, bottom - top + gap - rows * pitch - _HEADING * len({zone_of(block, memory) for block in shown}))
-    return _grid(shown, memory, (columns, cell, gap), (left, top + free / 3), len(want) - len(keep))
+    return _grid(shown, memory, (columns, cell, gap), (left, top + free // 3), len(want) - len(keep))
 
 
 def _room(want: Sequence[int], memory: MemoryMap, columns: int, rows: int) -> int:

@@ -2,7 +2,7 @@
 
 import errno as _errno
 
-_SMALL = "no one two three four five six seven eight nine ten".split()
+_SMALL = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 _ERRORS = {
     "EFAULT": "an address of the buffer is not mapped, or does not allow this access",

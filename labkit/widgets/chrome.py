@@ -3,7 +3,6 @@
 Native buttons, a native slider and a native table: keyboard and screen reader work without our doing.
 """
 
-from collections.abc import Sequence
 from html import escape
 
 from labkit.trace.trace import Trace
@@ -41,14 +40,14 @@ def html(trace: Trace, trip: Journey, picture: Memory) -> str:
 
 
 def _meters() -> str:
-    cells = "".join(f'<div><dd data-meter="{name}">0</dd><dt>{words}</dt></div>' for name, words in METERS.items())
-    return f"<dl class=meters>{cells}</dl>"
+    cells = "".join(f'<div><b data-meter="{name}">0</b><span>{words}</span></div>' for name, words in METERS.items())
+    return f"<div class=meters role=group aria-label=Meters>{cells}</div>"
 
 
 def _buttons() -> str:
+    play = {"toggle": " data-play"}
     return "".join(
-        f'<button type=button data-do={name} {"data-play" if name == "toggle" else ""} aria-label="{say}" title="{say}">'
-        f"{sign}</button>"
+        f'<button type=button data-do={name}{play.get(name, "")} aria-label="{say}" title="{say}">{sign}</button>'
         for name, sign, say in _BUTTONS
     )
 
@@ -85,6 +84,7 @@ def _folded(picture: Memory) -> str:
 
 
 def _table(events: int) -> str:
-    heads: Sequence[str] = ("time", "layer", "what happens", "function", "origin")
+    heads = ("time", "layer", "what happens", "function", "origin")
     row = "".join(f"<th scope=col>{name}</th>" for name in heads)
-    return f"<details><summary>All {events:,} events as a table</summary><table><thead><tr>{row}</tr></thead><tbody></tbody></table></details>"
+    table = f"<table><thead><tr>{row}</tr></thead><tbody></tbody></table>"
+    return f"<details><summary>All {events:,} events as a table</summary>{table}</details>"

@@ -14,7 +14,6 @@ from typing import Any
 from labkit.trace.store import load
 from labkit.trace.trace import Trace
 from labkit.views.journey import journey
-from labkit.views.story import story
 from labkit.views.title import title
 from labkit.widgets.host import LazyBokeh
 from labkit.widgets.page import Theme, standalone
@@ -35,18 +34,12 @@ class Explorer(LazyBokeh):
         self.item = picture(trace)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """Return the widget, and beside it the story as text for where there are no pictures."""
+        """Return the widget, and beside it the headline as text for where there are no pictures."""
         bundle = super()._repr_mimebundle_(**kwargs)
         data = bundle[0] if isinstance(bundle, tuple) else bundle
         if data is not None:
-            data["text/plain"] = tell(self.trace)
+            data["text/plain"] = "\n".join(title(self.trace, journey(self.trace)))
         return bundle
-
-
-def tell(trace: Trace) -> str:
-    """Return headline and story as text."""
-    head, under = title(trace, journey(trace))
-    return "\n".join([head, under, *(f"{line.t:>12,} ns  {line.layer:<12} {line.text}" for line in story(trace))])
 
 
 def main() -> None:

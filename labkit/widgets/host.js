@@ -27,8 +27,14 @@ function isDark(theme) {
   return lab === undefined ? matchMedia("(prefers-color-scheme: dark)").matches : lab === "false";
 }
 
+/** Keep JupyterLab from taking keys, or 'b' would insert a cell: it asks the focused element first, so each must say so. */
+function keepKeys(el) {
+  for (const control of [el, ...el.querySelectorAll("button, input, select, summary, [tabindex]")]) {
+    control.dataset.lmSuppressShortcuts = "true";
+  }
+}
+
 async function render({ model, el }) {
-  el.dataset.lmSuppressShortcuts = "true"; // or JupyterLab takes the keys: 'b' would insert a cell
   let shown = "";
   const draw = async () => {
     try {
@@ -38,6 +44,7 @@ async function render({ model, el }) {
         for (const [name, value] of Object.entries(values)) model.set(name, value);
         model.save_changes();
       });
+      keepKeys(el);
       el.dataset.ready = "";
     } catch (error) {
       window.labkitBokeh = undefined;

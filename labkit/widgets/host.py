@@ -8,7 +8,7 @@ from traitlets import Dict, Int, List, Unicode
 from labkit.widgets.picture import bokehjs, script, style
 
 
-class LazyBokeh(anywidget.AnyWidget):
+class LazyBokeh(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget has no types
     """Shows `item` and hears of `t` (the cursor, ns) and `selection` (phyrs). A notebook stores nothing of it."""
 
     _esm = script("host.js")

@@ -38,13 +38,17 @@ def _rows(fig: Any, picture: Lanes) -> None:
 def _ticks(fig: Any, picture: Lanes, scale: str) -> None:
     marks = picture.ticks[scale]
     n = len(marks)
-    columns = {"x": [tick.x for tick in marks], "text": [tick.text for tick in marks], "alpha": [1.0] * n}
+    columns: dict[str, list[Any]] = {
+        "x": [tick.x for tick in marks],
+        "text": [tick.text for tick in marks],
+        "alpha": [1.0] * n,
+    }
     data = source("ticks", columns | {"size": [10] * n, "px": ["10px"] * n})
     top, bottom = picture.rows[0][0], picture.rows[-1][1]
     fig.segment("x", top, "x", bottom, source=data, line_color=LIGHT["hair"], line_width=1)
     fig.text(
-        "x", 11, "text", source=data, text_color=LIGHT["faint"], text_alpha="alpha", text_font=value(MONO), text_font_size="px",
-        text_align="center", text_baseline="middle",
+        "x", 11, "text", source=data, text_color=LIGHT["faint"], text_alpha="alpha", text_font=value(MONO),
+        text_font_size="px", text_align="center", text_baseline="middle",
     )  # fmt: skip
 
 

@@ -30,13 +30,14 @@ def figure(picture: Memory, at: float) -> Any:
     return fig
 
 
-_CARDS = {
+_CARDS: dict[str, dict[str, Any]] = {
     "card": {"fill_color": LIGHT["card"], "line_color": LIGHT["hair"], "border_radius": 4},
     "tile": {"fill_color": LIGHT["card"], "line_color": LIGHT["hair"], "border_radius": 3},
     "none": {"fill_color": None, "line_color": LIGHT["hair"], "line_dash": "dashed", "border_radius": 4},
     "asked": {
-        "fill_color": LIGHT["free"], "line_color": LIGHT["hair"], "border_radius": 2, "hatch_pattern": "right_diagonal_line",
-        "hatch_color": LIGHT["mark"], "hatch_alpha": 0.5, "hatch_scale": 8, "hatch_weight": 0.7,
+        "fill_color": LIGHT["free"], "line_color": LIGHT["hair"], "border_radius": 2,
+        "hatch_pattern": "right_diagonal_line", "hatch_color": LIGHT["mark"], "hatch_alpha": 0.4,
+        "hatch_scale": 9, "hatch_weight": 0.6,
     },
 }  # fmt: skip
 """How what stands still looks; `asked` is memory that an IO asked for, before it is pinned."""

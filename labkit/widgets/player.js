@@ -100,7 +100,7 @@ class Player {
     const { stage, u, data } = this, at = Math.floor(u), x = stage.x(u);
     stage.draw(u, this.lit);
     const flying = data.units.findIndex((unit) => unit.times.serve <= u && u < unit.times.complete);
-    stage.inspect(this.lit ? this.lit[0] : Math.max(flying, 0), u);
+    stage.inspect(this.lit ?? [Math.max(flying, 0), 0], u);
     this.root.dataset.at = at;
     this.root.dataset.playing = this.playing;
     const scrub = this.$("scrub"), range = data.scales[stage.scale];

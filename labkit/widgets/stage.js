@@ -37,6 +37,9 @@ class Table {
   }
 }
 
+/** Return whether shape `i` belongs to the units `lit`, or nothing is pointed at. */
+const out = (c, i, lit) => lit === null || (c.unit[i] <= lit[1] && lit[0] <= c.upto[i]);
+const DOTS = 500; // no more of them on the page, or nearly so
 const ease = (s) => s * s * s * (s * (6 * s - 15) + 10);
 const clamp = (x, lo, hi) => Math.max(lo, Math.min(hi, x));
 
@@ -55,7 +58,7 @@ class Stage {
     for (const [name, table] of Object.entries(this.data.fade)) this.fade(this.tables[name], table, u, lit);
     for (const name of ["labels", "pins"]) {
       const { c } = this.tables[name];
-      this.tables[name].fill("alpha", (i) => (c.t1[i] <= u && u < c.t4[i] ? 1 : 0));
+      this.tables[name].fill("alpha", (i) => (c.t1[i] <= u && u < c.t4[i] && out(c, i, lit) ? 1 : 0));
     }
     this.progress(u);
     this.travel(u);
@@ -66,7 +69,7 @@ class Stage {
   fade(table, alphas, u, lit) {
     const { c } = table;
     const state = (i) => (u >= c.t4[i] ? 4 : u >= c.t3[i] ? 3 : u >= c.t2[i] ? 2 : u >= c.t1[i] ? 1 : 0);
-    const weight = (i) => (lit === null || c.unit[i] < 0 ? 1 : c.unit[i] <= lit[1] && lit[0] <= c.upto[i] ? 1.7 : 0.45);
+    const weight = (i) => (lit === null || c.unit[i] < 0 ? 1 : out(c, i, lit) ? 2 : 0.4);
     table.fill("alpha", (i) => Math.min(1, alphas[state(i)] * weight(i)));
     table.fill("edge", (i) => (state(i) % 4 ? 1 : 0));
   }
@@ -81,11 +84,11 @@ class Stage {
 
   /** Let dots run along the ribbons whose bytes are on their way: to memory for a read, from it for a write. */
   travel(u) {
-    const { c, length } = this.tables.ribbons, xs = [], ys = [];
-    for (let i = 0; i < length && xs.length < 400; i++) {
-      if (c.leg[i] === 0 || u < c.t2[i] || u >= c.t3[i]) continue;
+    const { c, length } = this.tables.ribbons, xs = [], ys = [], flying = [];
+    for (let i = 0; i < length; i++) if (c.leg[i] > 0 && c.t2[i] <= u && u < c.t3[i]) flying.push(i);
+    for (const i of flying) {
       const rows = clamp(Math.floor((c.a1[i] - c.a0[i] + c.b1[i] - c.b0[i]) / 18), 1, 6);
-      const many = Math.round(Math.abs(c.x1[i] - c.x0[i]) / 16);
+      const many = clamp(Math.abs(c.x1[i] - c.x0[i]) >> 4, 1, Math.ceil(DOTS / flying.length));
       const phase = (this.data.write ? 1 : -1) * u * 2.2 + i * 0.61;
       for (let k = 0; k < many; k++) {
         for (let row = 0; row < rows; row++) {
@@ -134,7 +137,7 @@ class Stage {
   /** Write every text `factor` times as large as on the full page. */
   resize(factor) {
     for (const source of this.sized) {
-      source.data.px = Array.from(source.data.size, (size) => `${Math.round(size * factor * 10) / 10}px`);
+      source.data.px = Array.from(source.data.size, (size) => `${Math.round(size * Math.max(factor, 0.76) * 10) / 10}px`);
       source.change.emit();
     }
     this.rescale(this.scale, factor);
@@ -178,10 +181,10 @@ class Stage {
     return null;
   }
 
-  /** Say in the inspector what unit `k` is, and how far it has come. */
-  inspect(k, u) {
-    const unit = this.data.units[k], { inspector } = this.tables;
-    const rows = unit ? [unit.title, `${unit.size}, ${progress(unit, u)}`, ...unit.rows.flat()] : [];
+  /** Say in the inspector what the first of some units is, and how far it has come. */
+  inspect([k, last], u) {
+    const unit = this.data.units[k], { inspector } = this.tables, more = last > k ? ` and ${last - k} more` : "";
+    const rows = unit ? [unit.title + more, `${unit.size}, ${progress(unit, u)}`, ...unit.rows.flat()] : [];
     const text = Array.from(inspector.c.text, (_, i) => rows[i] ?? "");
     if (text.some((word, i) => word !== inspector.c.text[i])) inspector.replace({ text });
     inspector.flush();

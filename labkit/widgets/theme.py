@@ -7,7 +7,7 @@ in the browser. That needs no two light colours to be equal, hence the neighbour
 from math import inf
 
 LIGHT = {
-    "paper": "#FAFAF7", "ink": "#1B2430", "mid": "#56616E", "faint": "#6A7581", "hair": "#DFE3E6", "card": "#FFFFFF",
+    "paper": "#FAFAF7", "ink": "#1B2430", "mid": "#56616E", "faint": "#66717D", "hair": "#DFE3E6", "card": "#FFFFFF",
     "free": "#ECEEEF", "anon": "#BCD2E8", "file": "#EADDB9", "slab": "#CBD0D8", "pagetable": "#CFC3E0",
     "nopage": "#F7EAF1", "nopage_line": "#E2BCD0", "mark": "#8A95A1",
     "hue0": "#0072B2", "hue1": "#E69F00", "hue2": "#009E73", "hue3": "#CC79A7", "hue4": "#56B4E9", "hue5": "#F0E442",

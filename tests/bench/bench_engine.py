@@ -63,13 +63,14 @@ def naive() -> tuple[float, list[int], bytes]:
     machine = Machine(iommu="lazy", fragmentation=1, seed=7)
     media = machine.device.media
     fill(media)
-    other = NaiveMachine(machine.cpu, Profile.load(DATA / "nvme.toml"), list(range(JOBS)), bytearray(JOBS * 4096), media)
+    profile = Profile.load(DATA / "nvme.toml")
+    other = NaiveMachine(machine.cpu, profile, machine.queue.limits, list(range(JOBS)), media)
     for index, todo in enumerate(work()):
         other.env.process(other.job(index, todo))
     gc.collect()
     begin = time.thread_time()
     other.env.run()
-    return time.thread_time() - begin, other.done, bytes(other.ram)
+    return time.thread_time() - begin, other.done, bytes(other.ram[: JOBS * 4096])
 
 
 def fill(media: memoryview) -> None:

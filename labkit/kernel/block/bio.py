@@ -27,14 +27,15 @@ class Bio:
         self.start = 0
         self.error, self.remaining = 0, 1
         self.why: SyscallError | None = None
-        self.done: Event = env.event()
+        self.done = Event(env)
         self.end_io: Callable[[Bio], None] | None = None
         """Called once at the end, before `done` fires (bi_end_io)."""
 
     def endio(self, error: int = 0, why: SyscallError | None = None) -> None:
         """Let go of one reference; the first error stays, with its reason; the last one ends the bio (bio_endio)."""
         if error and not self.error:
-            self.error, self.why = error, why
+            self.error = error
+        self.why = self.why or why
         self.remaining -= 1
         if self.remaining == 0:
             if self.end_io is not None:

@@ -2,6 +2,7 @@
 
 import errno
 from collections import deque
+from functools import partial
 from itertools import count
 
 from simpy import Event
@@ -29,51 +30,50 @@ class RequestQueue:
         """Tag to request."""
 
     def submit_bio(self, bio: Bio) -> Steps:
-        """Split `bio`, and send each piece on its way (blk_mq_submit_bio). An error ends up in the bio, never raised."""
-        payload = bio.payload
-        vecs = payload.vecs
-        self._emit(("BlockBioQueue", self.env.now, bio.io, bio.bio, bio.sector, bio.nbytes >> 9, len(vecs), bio.start))
-        sector, end, why = bio.sector, bio.sector + (bio.nbytes >> 9), None
+        """Split `bio`, and send each piece on its way (blk_mq_submit_bio). An error ends up in the bio, never raised.
+
+        A piece that the driver refuses is the last: the bio has failed, and the rest of it would change nothing.
+        """
+        vecs, sector, end = bio.payload.vecs, bio.sector, bio.sector + (bio.nbytes >> 9)
+        self._emit(("BlockBioQueue", self.env.now, bio.io, bio.bio, sector, bio.nbytes >> 9, len(vecs), bio.start))
+        why, rq = None, None
         try:
             for piece in split_to_limits(vecs, sector, self.limits):
                 rest = sector + (piece.nbytes >> 9)
                 if rest < end:
                     self._emit(("BlockSplit", self.env.now, bio.io, bio.bio, sector, rest))
-                yield from self._send(bio, sector, piece)
-                sector = rest
+                while not self._free:
+                    yield self._turn()
+                rq = self._get_request(bio, sector, piece)
+                yield self.cpu.getrq if piece.nbytes == bio.nbytes else self.cpu.getrq + self.cpu.split
+                yield from self.driver.queue_rq(rq)
+                sector, rq = rest, None
         except SyscallError as bad:
             why = bad
         finally:
+            if rq is not None:  # never reached the device
+                self._end(bio, rq, why.errno if why else errno.EIO)
             bio.endio(why.errno if why else 0, why)
 
-    def _send(self, bio: Bio, sector: int, piece: Piece) -> Steps:
-        """Find a tag, make the request, give it to the driver."""
-        while not self._free:
-            turn = self.env.event()
-            self._waiting.append(turn)
-            yield turn  # MQ-2: no tag, so the task sleeps
-        rq = Request(
-            next(self._rqs), bio.io, self._free.pop(), sector, piece.vecs, write=bio.write, segments=piece.segments
-        )
+    def _turn(self) -> Event:
+        """Return what fires when a tag is free: the task sleeps until then (MQ-2)."""
+        turn = Event(self.env)
+        self._waiting.append(turn)
+        return turn
+
+    def _get_request(self, bio: Bio, sector: int, piece: Piece) -> Request:
+        """Give `piece` a tag and a request (blk_mq_get_new_requests)."""
+        tag = self._free.pop()
+        rq = Request(next(self._rqs), bio.io, tag, sector, piece, write=bio.write)
         if bio.payload.struct_pages:
             rq.conversions = len(piece.vecs)
-        self.in_flight[rq.tag] = rq.rq
+        rq.end_io = partial(self._end, bio)
+        self.in_flight[tag] = rq.rq
         bio.remaining += 1
-        rq.end_io = lambda rq, error: self._end(bio, rq, error)
-        self._emit(
-            ("BlockGetrq", self.env.now, bio.io, bio.bio, rq.rq, rq.tag, sector, piece.nbytes >> 9, piece.segments)
-        )
-        split = self.cpu.split if piece.nbytes < bio.nbytes else 0
-        try:
-            yield self.cpu.getrq + split
-            yield from self.driver.queue_rq(rq)
-        except SyscallError as bad:
-            self._end(bio, rq, bad.errno, bad)
-        except BaseException:
-            self._end(bio, rq, errno.EIO)
-            raise
+        self._emit(("BlockGetrq", self.env.now, bio.io, bio.bio, rq.rq, tag, sector, piece.nbytes >> 9, piece.segments))
+        return rq
 
-    def _end(self, bio: Bio, rq: Request, error: int, why: SyscallError | None = None) -> None:
+    def _end(self, bio: Bio, rq: Request, error: int) -> None:
         """Free the tag, and tell the bio (blk_mq_end_request)."""
         del self.in_flight[rq.tag]
         self._free.append(rq.tag)
@@ -82,4 +82,4 @@ class RequestQueue:
         self._emit(
             ("BlockRqComplete", self.env.now, rq.io, rq.rq, rq.tag, rq.sector, rq.nbytes >> 9, -error if error else 0)
         )
-        bio.endio(error, why)
+        bio.endio(error)

@@ -34,11 +34,12 @@ def split_to_limits(vecs: Sequence[Range], sector: int, limits: QueueLimits) -> 
     Raises SyscallError EINVAL, before the piece concerned, for a vector that the device cannot address (SPLIT-3a) and
     where no whole logical block fits (SPLIT-5).
     """
-    if len(vecs) == 1 and (vecs[0][0] & _LOW) + vecs[0][1] <= PAGE_SIZE:
-        yield Piece(tuple(vecs), vecs[0][1], 1)  # SPLIT-1, R8: never examined, not even for alignment
-        return
     index = offset = 0
     while index < len(vecs):
+        addr, length = vecs[index][0] + offset, vecs[index][1] - offset
+        if index + 1 == len(vecs) and (addr & _LOW) + length <= PAGE_SIZE:
+            yield Piece(((addr, length),), length, 1)  # SPLIT-1, R8, R13: never examined, not even for alignment
+            return
         walk = _Walk(limits, get_max_io_size(limits, sector))
         stop = index
         while stop < len(vecs) and walk.take(vecs[stop], offset if stop == index else 0):

@@ -1,5 +1,8 @@
 """page (upstream, Linux 6.18): an array of struct pages becomes bio_vecs, 256 to a bio, let go of bio by bio."""
 
+import errno
+
+from labkit.errors import SyscallError
 from labkit.kernel.currency.ops import Hold, Kiocb, Released
 from labkit.kernel.fs.bdev import BIO_MAX_VECS
 from labkit.kernel.mm.gup import Pages, pin_user_pages, unpin_user_pages
@@ -21,17 +24,21 @@ class PageCurrency:
         """Fill one bio from byte `start` on: until its 256th vector, or the end, or a page that cannot be had (R6)."""
         left, vecs, pages = iocb.nbytes - start, list[Range](), list[Page]()
         ptes = atomics = 0
-        while left and len(vecs) < BIO_MAX_VECS:
-            addr = iocb.buf + start
-            want = min(BIO_MAX_VECS - len(vecs), -(-(addr % PAGE_SIZE + left) // PAGE_SIZE))
-            got = self._extract(iocb, addr, want, pages)
-            if got is None:
-                break
-            ptes, atomics = ptes + got.ptes, atomics + got.atomics
-            nbytes = min(left, len(got.pages) * PAGE_SIZE - addr % PAGE_SIZE)
-            _fold(vecs, got.pages, addr % PAGE_SIZE, nbytes)
-            pages += got.pages
-            start, left = start + nbytes, left - nbytes
+        try:
+            while left and len(vecs) < BIO_MAX_VECS:
+                addr = iocb.buf + start
+                want = min(BIO_MAX_VECS - len(vecs), -(-(addr % PAGE_SIZE + left) // PAGE_SIZE))
+                got = self._extract(iocb, addr, want, pages)
+                if got is None:
+                    break
+                ptes, atomics = ptes + got.ptes, atomics + got.atomics
+                nbytes = min(left, len(got.pages) * PAGE_SIZE - addr % PAGE_SIZE)
+                _fold(vecs, got.pages, addr % PAGE_SIZE, nbytes)
+                pages += got.pages
+                start, left = start + nbytes, left - nbytes
+        except BaseException:
+            unpin_user_pages(iocb.mm, pages)
+            raise
         return self._trim(iocb, vecs, pages, ptes, atomics)
 
     def unpin(self, iocb: Kiocb, hold: Hold) -> Released:
@@ -56,6 +63,8 @@ class PageCurrency:
         kept = cut(vecs, 0, whole)
         used = sum(-(-(addr % PAGE_SIZE + length) // PAGE_SIZE) for addr, length in kept)
         unpin_user_pages(iocb.mm, pages[used:])
+        if not whole:
+            raise SyscallError(iocb.call, f"{nbytes} bytes of memory", "hold no logical block (BIO-5)", errno.EFAULT)
         table = BIO_VEC_BYTES * next(size for size in _SLABS if size >= len(kept))
         return Hold(BioVecs.of(kept), whole, pages[:used], kept, ptes, atomics, len(pages), table)
 

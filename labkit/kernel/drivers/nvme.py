@@ -60,11 +60,11 @@ class NvmeDriver:
             prps = prp_entries(dma)
             slot = self._setup_cmd(rq, prps)
             yield cpu.sqe + cpu.prp * len(prps) + cpu.doorbell
+            self._emit(("BlockRqIssue", env.now, rq.io, rq.rq, rq.tag, rq.sector, rq.nbytes >> 9))
+            self.device.submit(Command(rq.io, rq.rq, slot, rq.write, rq.sector, rq.nbytes, dma), partial(self._irq, rq))
         except BaseException:
             self._unmap(rq)
             raise
-        self._emit(("BlockRqIssue", env.now, rq.io, rq.rq, rq.tag, rq.sector, rq.nbytes >> 9))
-        self.device.submit(Command(rq.io, rq.rq, slot, rq.write, rq.sector, rq.nbytes, dma), partial(self._irq, rq))
 
     def _setup_cmd(self, rq: Request, prps: Sequence[int]) -> int:
         """Write the submission queue entry of `rq`, and the lists that it needs; return its slot."""

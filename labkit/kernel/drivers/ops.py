@@ -7,21 +7,23 @@ from labkit.hardware.clock import Steps
 from labkit.trace.events import Ranges
 
 
+Fitting = tuple[Ranges, int, int]
+"""Vectors (physical address, bytes), their bytes in all, and the segments that were counted for them."""
+
+
 class Request:
     """A part of a bio that fits the queue: one command's worth of sectors, under one tag."""
 
-    __slots__ = (
-        "blocks", "conversions", "end_io", "io", "nbytes", "rq", "sector", "segments", "tag", "vecs", "write",
-    )  # fmt: skip
+    __slots__ = ("blocks", "conversions", "end_io", "io", "nbytes", "rq", "sector", "segments", "tag", "vecs", "write")
 
-    def __init__(self, rq: int, io: int, tag: int, sector: int, vecs: Ranges, *, write: bool, segments: int) -> None:
-        """Describe `vecs` (physical address, bytes) at `sector`, in `segments` segments, for IO `io`."""
-        self.rq, self.io, self.tag, self.sector, self.vecs = rq, io, tag, sector, vecs
-        self.write, self.segments = write, segments
-        self.nbytes = sum([nbytes for _addr, nbytes in vecs])
+    def __init__(self, rq: int, io: int, tag: int, sector: int, piece: Fitting, *, write: bool) -> None:
+        """Describe `piece` of a bio of IO `io`, that fits the queue, at `sector`."""
+        self.rq, self.io, self.tag, self.sector, self.write = rq, io, tag, sector, write
+        self.vecs, self.nbytes, self.segments = piece
         self.conversions = 0
         """Vectors that had to be turned into physical addresses, a struct page read for each."""
         self.blocks: tuple[Any, ...] = ()
+        """Memory that the driver took for its lists."""
         self.end_io: Callable[[Request, int], None] = _nobody
         """Called once with (request, errno or 0) when the request is over."""
 

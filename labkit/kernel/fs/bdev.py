@@ -1,7 +1,6 @@
 """The raw block device file: block/fops.c, where a file position is a device position (DIO-1..4)."""
 
 import errno
-from collections.abc import Iterator
 from itertools import count
 
 from labkit.errors import SyscallError
@@ -48,10 +47,13 @@ class BlockDeviceFile:
         pages = (buf % PAGE_SIZE + nbytes + PAGE_SIZE - 1) // PAGE_SIZE
         return "simple" if pages <= BIO_MAX_VECS else "multi"
 
-    def bios(self, io: int, pos: int, payload: Payload, *, write: bool) -> Iterator[Bio]:
-        """Yield the bios for `payload` at byte `pos`: one, unless it is more than 32 bits of bytes (D-11)."""
+    def bios(self, io: int, pos: int, payload: Payload, *, write: bool) -> list[Bio]:
+        """Return the bios for `payload` at byte `pos`: one, unless it is more than 32 bits of bytes (D-11)."""
         nbytes = payload.nbytes
+        if nbytes <= BIO_MAX_SIZE:
+            return [Bio(self.env, next(self._bios), io, pos >> 9, payload, write=write)]
         most = BIO_MAX_SIZE // self.limits.logical_block_size * self.limits.logical_block_size
-        for start in range(0, nbytes, most):
-            part = payload.slice(start, most) if nbytes > most else payload
-            yield Bio(self.env, next(self._bios), io, (pos + start) >> 9, part, write=write)
+        return [
+            Bio(self.env, next(self._bios), io, (pos + start) >> 9, payload.slice(start, most), write=write)
+            for start in range(0, nbytes, most)
+        ]

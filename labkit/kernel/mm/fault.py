@@ -55,12 +55,13 @@ class Mm:
         """
         if "r" not in vma.prot and "w" not in vma.prot:
             raise SyscallError("mm", f"addr={vma.start + first * PAGE_SIZE:#x}", "may not be touched", errno.EFAULT)
-        step, came, at = 1 << vma.order, [], first >> vma.order << vma.order
-        begin = at
+        step, came, at = 1 << vma.order, list[Range](), first >> vma.order << vma.order
+        begin, count = at, 0
         try:
             while at < last:
                 if not vma.table.ptes[at] & PAGE_PRESENT:
                     came.append((self._new_folio(vma, at), PAGE_SIZE << vma.order))
+                    count += 1
                 elif came:
                     self._emit_alloc(vma, begin, came)
                     came, begin = [], at + step
@@ -69,7 +70,7 @@ class Mm:
                 at += step
         finally:
             self._emit_alloc(vma, begin, came)
-        return len(came)
+        return count
 
     def _new_folio(self, vma: VMA, at: int) -> int:
         pfn = self.buddy.alloc_pages(vma.order)

@@ -64,6 +64,9 @@ def pin_user_pages(mm: Mm, addr: UserAddr, nr_pages: int, *, write: bool) -> Pag
     except SyscallError:
         if not pages:
             raise
+    except BaseException:
+        unpin_user_pages(mm, pages)
+        raise
     return Pages(pages, len(pages), atomics)
 
 
@@ -104,7 +107,13 @@ def _walk(mm: Mm, addr: UserAddr, nbytes: int, *, write: bool) -> Iterator[Range
         first, last = (addr - vma.start) >> PAGE_SHIFT, (stop - vma.start + _PAGE_LOW) >> PAGE_SHIFT
         need = _need(write)
         if vma.table.absent(first, last, need) < last:
-            mm.handle_mm_fault(vma, first, last)
+            try:
+                mm.handle_mm_fault(vma, first, last)
+            except SyscallError:  # the pages that came before it are found, and the error comes after them (MM-11)
+                there = vma.table.absent(first, last, need)
+                if there > first:
+                    yield from _trim(vma.table.runs(first, there), addr & _PAGE_LOW, stop - addr)
+                raise
         yield from _trim(vma.table.runs(first, last), addr & _PAGE_LOW, stop - addr)
         addr = UserAddr(stop)
 
