@@ -89,7 +89,7 @@ class Scenario(BaseModel):
         return self
 
     def check_device(self, nbytes: int) -> None:
-        """Raise ScenarioError for an IO that ends beyond a device of `nbytes` bytes: ENOSPC to write, EINVAL to read."""
+        """Raise ScenarioError for an IO that ends beyond a device of `nbytes`: ENOSPC to write, EINVAL to read."""
         if self.offset + self.size > nbytes:
             code = errno.ENOSPC if self.op == "write" else errno.EINVAL
             rule = f"ends beyond the device of {human_bytes(nbytes)} (DIO-1)"
@@ -99,9 +99,9 @@ class Scenario(BaseModel):
 def parse_bytes(layer: str, name: str, value: int | str) -> int:
     """Return a size in bytes from a number or from text such as '1 MiB'. Raises BadInput, in the name of `layer`."""
     if isinstance(value, int):
-        return value
+        return int(value)  # a ByteSize, or a bool, is one too, and would end up in the trace
     try:
-        return _BYTES.validate_python(value)
+        return int(_BYTES.validate_python(value))
     except ValidationError:
         raise BadInput(
             layer, f"{name}={value!r}", "is not a number of bytes such as 4096 or '1 MiB'", errno.EINVAL

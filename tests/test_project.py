@@ -21,7 +21,8 @@ def locked() -> dict[str, str]:
 
 
 def conda() -> dict[str, str]:
-    rows = [row for row in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"] if isinstance(row, str)]
+    rows = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    rows = [row for row in rows if isinstance(row, str)]
     return {re.split(r"[<>=]", row)[0]: row[len(re.split(r"[<>=]", row)[0]) :] for row in rows}
 
 

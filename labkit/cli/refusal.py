@@ -1,4 +1,4 @@
-"""Errors become one sentence and an exit code: 0 done, 1 a check failed, 2 bad input, 3 this machine does not allow it."""
+"""Errors become one sentence and an exit code: 1 a check failed, 2 bad input, 3 this machine does not allow it."""
 
 import json as json_module
 import sys

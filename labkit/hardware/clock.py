@@ -1,8 +1,8 @@
 """The time of the machine: SimPy's environment, in whole nanoseconds, with a lean way to wait.
 
-Most of what happens here is a piece of work that takes some ns and then goes on. SimPy makes an event with a list of
-callbacks for that; a call kept in the heap entry itself does the same in a third of the time, at the same instant and in
-the same order. Ordinary SimPy processes and events run beside it, unchanged. This is the one place that knows
+Most of what happens here is a piece of work that takes some ns and then goes on. SimPy makes an event with a list
+of callbacks for that; a call kept in the heap entry itself does the same for less, at the same instant and in the same
+order. Ordinary SimPy processes and events run beside it, unchanged. This is the one place that knows
 SimPy's queue; simpy is pinned to 4.1 for it, and a test holds the order against stock SimPy.
 """
 

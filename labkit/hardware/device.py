@@ -51,7 +51,7 @@ class Bus(Protocol):
         """Return writable views of the `nbytes` bytes at bus address `addr`. Raises BusFault where it leads nowhere."""
 
 
-class BusFault(Exception):  # noqa: N818 - what the hardware calls it
+class BusFault(Exception):
     """A device has put an address on the bus that nothing answers to."""
 
     def __init__(self, addr: int) -> None:

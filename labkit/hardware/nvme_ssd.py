@@ -89,7 +89,7 @@ class NvmeSsd:
         return STATUS_LBA_RANGE if (slba + blocks) << 9 > self.nbytes else STATUS_OK
 
     def _reserve_dies(self, sqe: tuple[int, ...]) -> tuple[int, int]:
-        """Take a turn on the die of each 4 KiB page; return ns until the first begins, and ns from there to the last."""
+        """Take a turn on the die of each 4 KiB page; return ns until the first begins, ns from there to the last."""
         opcode, slba, blocks = sqe[0], sqe[6], sqe[7] + 1
         service = self.profile.read_ns if opcode == OPCODE_READ else self.profile.write_ns
         first, last = (slba << 9) // PAGE_SIZE, (((slba + blocks) << 9) - 1) // PAGE_SIZE

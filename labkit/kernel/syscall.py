@@ -24,7 +24,8 @@ class Syscalls:
         """Serve the task of `mm`."""
         self.env, self.cpu, self.dio, self.mm, self._emit = env, cpu, dio, mm, emit
         self.files: dict[int, File] = {}
-        self._writable: set[int] = set()
+        self._may: set[tuple[int, bool]] = set()
+        """(descriptor, write) for everything that an open descriptor is good for."""
 
     def open(self, file: File, flags: str) -> int:
         """Open `file` with `flags` such as 'O_RDWR|O_DIRECT'; return its descriptor. Raises SyscallError EINVAL."""
@@ -35,8 +36,7 @@ class Syscalls:
             raise SyscallError("open", f"flags={flags!r}", rule, errno.EINVAL)
         fd = 3 + len(self.files)
         self.files[fd] = file
-        if modes != {"O_RDONLY"}:
-            self._writable.add(fd)
+        self._may |= {(fd, write) for write, other in ((False, "O_WRONLY"), (True, "O_RDONLY")) if other not in modes}
         return fd
 
     def rw(self, fd: int, buf: int, nbytes: int, pos: int, *, write: bool) -> Generator[Wait, Any, int]:
@@ -49,7 +49,7 @@ class Syscalls:
         ret = -errno.EIO
         try:
             yield self.cpu.syscall
-            file = self._file(call, fd, write=write)
+            file = self._file(call, fd, pos, write=write)
             count = self._count(call, file, nbytes, pos, write=write)
             iocb = Kiocb(io, self.mm, call, buf, count, pos, write, file.queue.limits)
             ret = (yield from self.dio.direct_io(iocb, file)) if count else 0
@@ -60,16 +60,17 @@ class Syscalls:
             self._emit(("SysExit", self.env.now, io, call, ret))
         return ret
 
-    def _file(self, call: str, fd: int, *, write: bool) -> File:
-        file = self.files.get(fd)
-        if file is None or (write and fd not in self._writable):
+    def _file(self, call: str, fd: int, pos: int, *, write: bool) -> File:
+        """Return what `fd` is open for; the kernel looks at the position before it looks at the descriptor."""
+        if pos < 0:
+            raise SyscallError(call, f"pos={pos}", "is negative", errno.EINVAL)
+        if (fd, write) not in self._may:
             raise SyscallError(call, f"fd={fd}", "is not open for this", errno.EBADF)
-        return file
+        return self.files[fd]
 
     @staticmethod
     def _count(call: str, file: File, nbytes: int, pos: int, *, write: bool) -> int:
         """Return how many bytes the call is for: 0 at the end of the device, less across it."""
-        if nbytes < 0 or pos < 0:
-            name, value = ("count", nbytes) if nbytes < 0 else ("pos", pos)
-            raise SyscallError(call, f"{name}={value}", "is negative", errno.EINVAL)
+        if nbytes < 0:
+            raise SyscallError(call, f"count={nbytes}", "is negative", errno.EINVAL)
         return file.bdev.check(call, pos, min(nbytes, MAX_RW_COUNT), write=write)

@@ -10,8 +10,8 @@ from labkit.witness.record import RECORDINGS
 def real_or_recorded(name: str) -> Trace:
     """Return the trace of the run `name` of witness.record, or its recording, and print which of the two it is.
 
-    The line that is printed gives the reason and the remedy when it is the recording; `trace.meta["recorded"]` then says
-    when and on which kernel it was made.
+    The line that is printed gives the reason and the remedy when it is the recording; `trace.meta["recorded"]` then
+    says when and on which kernel it was made.
     """
     try:
         with Machine(**RECORDINGS[name]) as machine:

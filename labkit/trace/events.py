@@ -1,8 +1,9 @@
 """One record type for each tracepoint.
 
-A record that the kernel traces has the kernel's name for it (`SysEnter` is sys_enter, `BlockRqIssue` block_rq_issue). Where the
-kernel has no tracepoint, the record has the name of the function that does the work, and says so. Every record
-begins with `t` (ns of machine time) and `io` (which IO it belongs to, from 1; 0: none). Ranges are (addr, len) in bytes.
+A record that the kernel traces has the kernel's name for it (`SysEnter` is sys_enter, `BlockRqIssue` block_rq_issue).
+Where the kernel has no tracepoint, the record has the name of the function that does the work, and says so. Every
+record begins with `t` (ns of machine time) and `io` (which IO it belongs to, from 1; 0: none). Ranges are (addr, len)
+in bytes.
 """
 
 from typing import NamedTuple
@@ -198,7 +199,7 @@ class BlockRqIssue(NamedTuple):
 
 
 class NvmeSetupCmd(NamedTuple):
-    """The NVMe driver has written a submission queue entry: `sqe` is its 64 bytes in hex, `prps` its PRP entries in all."""
+    """The NVMe driver has written a submission queue entry: `sqe` is its 64 bytes in hex, `prps` counts its PRPs."""
 
     t: int
     io: int

@@ -16,7 +16,7 @@ from labkit.trace.events import (
 
 @dataclass(slots=True)
 class Meters:
-    """Sums over records. A descriptor is memory that describes memory: a phyr, a bio_vec, a saved mapping, a PRP list."""
+    """Sums over records. A descriptor is memory that describes memory: a phyr, a bio_vec, a mapping, a PRP list."""
 
     descriptor_bytes: int = 0
     pin_atomics: int = 0

@@ -52,11 +52,14 @@ class DmaState(NamedTuple):
     live: bool
 
 
+_BOOT = Nsec(0)
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The machine at time `t` (ns): mappings, translations, folios, pins, device addresses, tags."""
 
-    t: Nsec = Nsec(0)
+    t: Nsec = _BOOT
     vmas: tuple[tuple[int, int, str, str], ...] = ()
     """(address, bytes, prot, name), by address."""
     pages: tuple[tuple[int, int, int], ...] = ()
@@ -68,7 +71,7 @@ class Snapshot:
     """(tag, request) in flight."""
 
     def holders(self, pfn: int) -> tuple[PinState, ...]:
-        """Return every pin that covers a byte of frame `pfn`: who holds this page?"""
+        """Return every pin that covers a byte of frame `pfn`, the answer to "who holds this page?"."""
         lo, hi = pfn << PAGE_SHIFT, (pfn + 1) << PAGE_SHIFT
         return tuple(pin for pin in self.pins if any(a < hi and a + n > lo for a, n in pin.ranges))
 
@@ -95,7 +98,25 @@ class _State:
     dma: dict[int, DmaState] = field(default_factory=dict)
     tags: dict[int, int] = field(default_factory=dict)
 
-    def apply(self, rec: Record) -> None:  # noqa: C901 - one case a record type is the clearest form
+    def apply(self, rec: Record) -> None:
+        """Let `rec` happen; a record that changes none of this is passed over."""
+        match rec:
+            case Mmap() | Munmap() | MmPageAlloc() | MmPageFree():
+                self._memory(rec)
+            case GupPin():
+                self.pins[rec.token] = PinState(rec.token, rec.io, rec.t, rec.policy, rec.ranges)
+                self._count(rec.ranges, rec.policy, 1)
+            case GupUnpin():
+                pin = self.pins.pop(rec.token)
+                self._count(pin.ranges, pin.policy, -1)
+            case DmaMap() | DmaUnmap() | IotlbFlush():
+                self._mapping(rec)
+            case BlockGetrq():
+                self.tags[rec.tag] = rec.rq
+            case BlockRqComplete():
+                self.tags.pop(rec.tag)
+
+    def _memory(self, rec: Mmap | Munmap | MmPageAlloc | MmPageFree) -> None:
         match rec:
             case Mmap():
                 self.vmas[rec.addr] = (rec.addr, rec.len, rec.prot, rec.name)
@@ -106,24 +127,17 @@ class _State:
             case MmPageFree():
                 for pfn in _heads(rec.ranges, rec.order):
                     self.folios.pop(pfn)
-            case GupPin():
-                self.pins[rec.token] = PinState(rec.token, rec.io, rec.t, rec.policy, rec.ranges)
-                self._count(rec.ranges, rec.policy, 1)
-            case GupUnpin():
-                pin = self.pins.pop(rec.token)
-                self._count(pin.ranges, pin.policy, -1)
+
+    def _mapping(self, rec: DmaMap | DmaUnmap | IotlbFlush) -> None:
+        match rec:
             case DmaMap():
                 self.dma[rec.rq] = DmaState(rec.dma, rec.phys, live=True)
+            case DmaUnmap(stale=False):
+                self.dma.pop(rec.rq)
             case DmaUnmap():
-                mapping = self.dma.pop(rec.rq)
-                if rec.stale:
-                    self.dma[rec.rq] = mapping._replace(live=False)
+                self.dma[rec.rq] = self.dma[rec.rq]._replace(live=False)
             case IotlbFlush():
                 self.dma = {rq: m for rq, m in self.dma.items() if m.live}
-            case BlockGetrq():
-                self.tags[rec.tag] = rec.rq
-            case BlockRqComplete():
-                self.tags.pop(rec.tag)
 
     def _alloc(self, rec: MmPageAlloc) -> None:
         va = rec.addr

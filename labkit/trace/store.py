@@ -59,18 +59,9 @@ def loads(text: str | bytes, source: str = "trace") -> Trace:
     Raises TraceError for text that is not JSON, not of this format and version, or whose records do not fit their type.
     """
     try:
-        raw = json.loads(text)
-        if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-            found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
-            raise TraceError(source, f"format {found!r}", f"is not {FORMAT}", errno.EPROTO)
-        file = TypeAdapter(_File).validate_python(raw)
-        records = tuple(_record(row) for row in file.records)
-        if any(rec.t > after.t for rec, after in pairwise(records)):
-            raise ValueError("time that runs backwards")
+        file, records = _parse(text)
         state_at(records, Nsec(records[-1].t if records else 0))
     except (ValueError, KeyError, TypeError, RecursionError) as bad:
-        if isinstance(bad, TraceError):
-            raise
         raise TraceError(source, _first(bad), f"does not fit {FORMAT}", errno.EPROTO) from bad
     return Trace(records, MemoryMap(tuple(file.zones), tuple(file.others)), file.meta)
 
@@ -94,6 +85,21 @@ def load(path: Path) -> Trace:
     if len(data) > MAX_BYTES:
         raise TraceError(str(path), "file", f"is longer than {human_bytes(MAX_BYTES)}", errno.EFBIG)
     return loads(data, str(path))
+
+
+def _parse(text: str | bytes) -> tuple[_File, tuple[Record, ...]]:
+    """Return the file that `text` is, and its records. Raises ValueError, TypeError or RecursionError."""
+    raw = json.loads(text)
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
+        msg = f"format {found!r}"
+        raise ValueError(msg)
+    file = TypeAdapter(_File).validate_python(raw)
+    records = tuple(_record(row) for row in file.records)
+    if any(rec.t > after.t for rec, after in pairwise(records)):
+        msg = "time that runs backwards"
+        raise ValueError(msg)
+    return file, records
 
 
 def _record(row: list[Any]) -> Record:

@@ -17,7 +17,7 @@ class Trace:
     """`meta` (the scenario and where its numbers come from), `memory` (the lie of the land) and `records`."""
 
     records: tuple[Record, ...]
-    memory: MemoryMap = MemoryMap()
+    memory: MemoryMap = field(default_factory=MemoryMap)
     meta: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -38,7 +38,7 @@ class Tracer:
         for sink in tuple(self._sinks):
             try:
                 sink(record)
-            except Exception:  # whatever a watcher does wrong, the IO goes on
+            except Exception:  # noqa: BLE001 - whatever a watcher does wrong, the IO goes on
                 _log.exception("a sink raised on %s and is dropped", type(record).__name__)
                 self._sinks.remove(sink)
 

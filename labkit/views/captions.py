@@ -14,6 +14,8 @@ from labkit.views.words import address, capital, count, errno_name, errno_senten
 
 _LINE = 14
 """Pixels that a line of small text needs, downwards."""
+_MANY = 100_000
+"""Sectors whose number does not fit the column any more."""
 
 
 class Stop(NamedTuple):
@@ -87,7 +89,8 @@ def addresses(plan: Layout) -> Iterator[Text]:
         text = f"{runs}, {human_bytes(sum(n for _, n in found))}"
         yield Text(BUS[0] + 4, plan.bus[-1].bottom + 11, text, 10.5, "mid")
     if plan.disk:
-        text = f"{sum(run.nbytes for run in plan.disk) >> SECTOR_SHIFT:,} sectors"
+        sectors = sum(run.nbytes for run in plan.disk) >> SECTOR_SHIFT
+        text = f"{sectors:,} sectors" if sectors < _MANY else human_bytes(sectors << SECTOR_SHIFT)
         yield Text(DISK[0] + 4, plan.disk[-1].bottom + 11, text, 10.5, "mid")
 
 

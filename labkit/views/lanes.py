@@ -93,9 +93,9 @@ class Lanes:
     """(bars drawn, stages that they stand for)."""
 
 
-def lanes(trace: Trace) -> Lanes:
-    """Return the lanes of `trace`, of at most MOST_SPANS bars."""
-    trip = journey(trace)
+def lanes(trace: Trace, trip: Journey | None = None) -> Lanes:
+    """Return the lanes of `trace`, of at most MOST_SPANS bars; `trip` is its journey, if that is known."""
+    trip = trip or journey(trace)
     rows = tuple(_rows(trip))
     found = sorted([*_stages(trace, trip, rows), *_device(trip, rows), *_calls(trip, rows)])
     spans = _join(found)

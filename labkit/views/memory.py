@@ -10,7 +10,7 @@ from labkit.trace.events import MmPageAlloc, MmPageFree
 from labkit.trace.trace import Trace
 from labkit.views.captions import Stop, addresses, cards, headings, labels, stop
 from labkit.views.fold import Unit
-from labkit.views.journey import NEVER, journey
+from labkit.views.journey import NEVER, Journey, journey
 from labkit.views.layout import BUS, DISK, MAP, USER, Group, Layout, lay
 from labkit.views.shapes import Box, Card, Columns, Label, Pin, Ribbon, Text, columns
 from labkit.views.strips import place
@@ -45,9 +45,9 @@ class Memory:
         return _count(self.moving)
 
 
-def memory(trace: Trace) -> Memory:
-    """Return the picture of `trace`, of at most MOST_SHAPES moving shapes."""
-    trip = journey(trace)
+def memory(trace: Trace, trip: Journey | None = None) -> Memory:
+    """Return the picture of `trace`, of at most MOST_SHAPES moving shapes; `trip` is its journey, if that is known."""
+    trip = trip or journey(trace)
     plan = lay(trace, trip, MOST_SHAPES)
     moving = _moving(trace, plan)
     while (shapes := _count(moving)) > MOST_SHAPES:

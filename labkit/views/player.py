@@ -1,12 +1,12 @@
 """A trace becomes what a player needs: at each record its time, its sentence, the meters and the pins held."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from labkit.trace.events import GupPin, GupUnpin
 from labkit.trace.meters import Meters
 from labkit.trace.trace import Trace
-from labkit.units import SECTOR_SHIFT, human_bytes, human_ns
+from labkit.units import SECTOR_SHIFT, human_bytes
 from labkit.views.fold import Place, Unit
 from labkit.views.journey import NEVER, NONE, Journey
 from labkit.views.story import story
@@ -29,7 +29,6 @@ class Player:
     """Columns with a row for each record, and `poster`: the index (with a fraction) that the picture opens at."""
 
     t: list[int]
-    clock: list[str]
     layer: list[str]
     text: list[str]
     function: list[str]
@@ -43,7 +42,6 @@ def player(trace: Trace, trip: Journey) -> Player:
     lines = story(trace)
     return Player(
         [line.t for line in lines],
-        [human_ns(line.t) for line in lines],
         [line.layer for line in lines],
         [line.text for line in lines],
         [line.function for line in lines],
@@ -64,9 +62,8 @@ def _running(trace: Trace) -> dict[str, list[int]]:
             held += frames[rec.token]
         elif isinstance(rec, GupUnpin):
             held -= frames.pop(rec.token, 0)
-        for name, value in (asdict(sums) | {"pinned_frames": held}).items():
-            if name in out:
-                out[name].append(value)
+        for name, values in out.items():
+            values.append(held if name == "pinned_frames" else getattr(sums, name))
     return out
 
 

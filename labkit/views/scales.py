@@ -22,8 +22,8 @@ def scales(times: Sequence[int], left: float, right: float) -> dict[str, list[fl
     steps = max(len(times) - 1, 1)
     span = max(times[-1] - times[0], 1) if times else 1
     return {
-        "events": [left + (right - left) * i / steps for i in range(len(times))],
-        "time": [left + (right - left) * (t - times[0]) / span for t in times],
+        "events": [round(left + (right - left) * i / steps, 3) for i in range(len(times))],
+        "time": [round(left + (right - left) * (t - times[0]) / span, 3) for t in times],
     }
 
 

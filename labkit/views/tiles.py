@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -61,12 +62,13 @@ class Tiles:
 
     def drawn(self, pfn: int, frames: int) -> Iterable[tuple[Tile, int, int]]:
         """Yield (tile, first frame, order) of the blocks of a run of frames that fall on a tile."""
-        known = [tile.block for tile in self.tiles]
-        at = bisect_left(known, pfn // FRAMES)
-        while at < len(known) and known[at] * FRAMES < pfn + frames:
-            lo, hi = max(pfn, known[at] * FRAMES), min(pfn + frames, (known[at] + 1) * FRAMES)
-            yield from ((self.tiles[at], *block) for block in blocks(lo, hi - lo))
-            at += 1
+        at = bisect_left(self.tiles, pfn // FRAMES, key=attrgetter("block"))
+        for tile in self.tiles[at:]:
+            first = tile.block * FRAMES
+            lo, hi = max(pfn, first), min(pfn + frames, first + FRAMES)
+            if lo >= hi:
+                break
+            yield from ((tile, *block) for block in blocks(lo, hi - lo))
 
     def _box(self, tile: Tile, pfn: int, order: int) -> tuple[float, float, float, float]:
         x, y, w, h = (n * self.cell for n in box(pfn, order))

@@ -3,7 +3,8 @@
 /** Return the document in the palette that is wanted: it is written in light colours, each has its dark partner. */
 function themed(item, palettes, dark) {
   if (!dark) return item;
-  const partner = Object.fromEntries(Object.entries(palettes.light).map(([role, colour]) => [colour, palettes.dark[role]]));
+  const pairs = Object.entries(palettes.light).map(([role, colour]) => [colour, palettes.dark[role]]);
+  const partner = Object.fromEntries(pairs);
   return JSON.parse(JSON.stringify(item).replace(/#[0-9A-F]{6}/g, (colour) => partner[colour] ?? colour));
 }
 
@@ -30,13 +31,17 @@ async function show(el, picture, dark, heard = () => {}) {
   root.className = "labkit";
   for (const [role, colour] of Object.entries(palette)) root.style.setProperty(`--${role}`, colour);
   root.innerHTML = picture.html; // written by labkit, every string of the trace escaped there
+  const before = el.firstElementChild?.labkit;
+  el.firstElementChild?.leave?.();
   el.replaceChildren(root);
   const { data } = picture;
   if (data.t.length) await perform(root, picture, palette, dark, heard);
+  if (before?.data === data) root.labkit.seek(before.u); // the same picture in another theme stays where it was
   root.dataset.ready = "";
   return root;
 }
 
+/** Embed the document, paint the map, and start the player; `root.leave()` undoes it. */
 async function perform(root, picture, palette, dark, heard) {
   const { data } = picture, slot = root.querySelector("[data-stage]");
   const views = await Bokeh.embed.embed_item(themed(picture.item, picture.palettes, dark), slot);
@@ -52,10 +57,17 @@ async function perform(root, picture, palette, dark, heard) {
     stage.resize(player.factor);
     player.show();
   };
-  new ResizeObserver(fit).observe(memory.el);
+  const watch = new ResizeObserver(fit);
+  watch.observe(memory.el);
   fit();
   point(player, memory.el, lanes.el, data);
   root.labkit = player;
+  root.leave = () => {
+    player.playing = false;
+    watch.disconnect();
+    views.clear();
+    Bokeh.documents.splice(Bokeh.documents.indexOf(doc), 1);
+  };
 }
 
 /** Pointing lights up, a click keeps the light on; a press on the lanes puts the cursor there. */

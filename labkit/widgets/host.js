@@ -57,6 +57,7 @@ async function render({ model, el }) {
   await draw();
   return () => {
     watch.disconnect();
+    el.firstElementChild?.leave?.();
     model.off("change:item", draw);
   };
 }

@@ -1,7 +1,7 @@
 """A trace becomes one value that a browser can show: markup, a Bokeh document, and the player's columns."""
 
 import json
-from dataclasses import asdict
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from labkit.views.journey import Journey, journey
 from labkit.views.lanes import Lanes, lanes
 from labkit.views.layout import HEIGHT, WIDTH
 from labkit.views.memory import Memory, memory
-from labkit.views.player import card, player
+from labkit.views.player import Player, card, player
 from labkit.widgets import lanes as draw_lanes
 from labkit.widgets import memory as draw_memory
 from labkit.widgets.chrome import html
@@ -26,8 +26,9 @@ _BOKEHJS = ("bokeh.min.js",)
 
 def picture(trace: Trace) -> dict[str, Any]:
     """Return the picture of `trace` as JSON values: `html`, `item` (Bokeh), `data` (the player's) and `palettes`."""
-    trip, page, rows = journey(trace), memory(trace), lanes(trace)
-    data = asdict(player(trace, trip)) | _stage(trip, page, rows)
+    trip = journey(trace)
+    page, rows = memory(trace, trip), lanes(trace, trip)
+    data = _told(player(trace, trip)) | _stage(trip, page, rows)
     return {
         "html": html(trace, trip, page),
         "item": _document(page, rows, data["poster"]) if trace.records else None,
@@ -42,6 +43,16 @@ def _document(page: Memory, rows: Lanes, at: float) -> Any:
 
     root = column(draw_memory.figure(page, at), draw_lanes.figure(rows), sizing_mode="scale_width")
     return json.loads(json.dumps(json_item(root)))
+
+
+def _told(told: Player) -> dict[str, Any]:
+    """Return the player's columns; of the three that repeat themselves each word is told once."""
+    columns = {item.name: getattr(told, item.name) for item in fields(told)}
+    for name in ("layer", "function", "origin"):
+        words = sorted(set(columns[name]))
+        rank = {word: i for i, word in enumerate(words)}
+        columns[name] = {"words": words, "at": [rank[word] for word in columns[name]]}
+    return columns
 
 
 def _stage(trip: Journey, page: Memory, rows: Lanes) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 // Play, pause, step and scrub; narration, meters and keys. All in the browser, on columns that never change.
 
+const WORDS = ["clock", "layer", "text", "function", "origin"];
+
 class Player {
   constructor(root, stage, data, heard) {
-    Object.assign(this, { stage, data, heard, root, u: data.poster, playing: false, speed: 1, lit: null, picked: null, shown: -1 });
+    Object.assign(this, { root, stage, data, heard, u: data.poster, playing: false, speed: 1 });
+    Object.assign(this, { lit: null, picked: null, shown: -1 });
     this.last = data.t.length - 1;
     this.fresh = true;
     this.$ = (name) => root.querySelector(`[data-${name}]`);
@@ -112,14 +115,21 @@ class Player {
     if (at !== this.shown) this.tell(at);
   }
 
+  /** Return one of WORDS for record `at`; a column that repeats itself names its words once. */
+  told(name, at) {
+    const column = this.data[name];
+    if (name === "clock") return time(this.data.t[at]);
+    return column.words ? column.words[column.at[at]] : column[at];
+  }
+
   tell(at) {
     this.shown = at;
     const { data } = this;
     this.$("now").setAttribute("aria-live", this.playing ? "off" : "polite");
-    for (const name of ["clock", "layer", "text", "function", "origin"]) this.$(name).textContent = data[name][at];
-    this.$("origin").className = `origin ${data.origin[at].split(" ")[0]}`;
+    for (const name of WORDS) this.$(name).textContent = this.told(name, at);
+    this.$("origin").className = `origin ${this.told("origin", at).split(" ")[0]}`;
     this.$("count").textContent = `${at + 1} of ${this.last + 1}`;
-    this.$("scrub").setAttribute("aria-valuetext", `${data.clock[at]}: ${data.text[at]}`);
+    this.$("scrub").setAttribute("aria-valuetext", `${time(data.t[at])}: ${data.text[at]}`);
     for (const [name, values] of Object.entries(data.meters)) {
       const meter = this.$(`meter="${name}"`);
       if (meter) meter.textContent = values[at].toLocaleString("en");
@@ -132,12 +142,10 @@ class Player {
   tabulate() {
     const body = this.root.querySelector("tbody");
     if (body.rows.length) return;
-    this.data.text.forEach((text, at) => {
+    this.data.t.forEach((_, at) => {
       const row = body.insertRow();
       row.onclick = () => this.seek(at);
-      for (const word of [this.data.clock[at], this.data.layer[at], text, this.data.function[at], this.data.origin[at]]) {
-        row.insertCell().textContent = word;
-      }
+      for (const name of WORDS) row.insertCell().textContent = this.told(name, at);
     });
     this.shown = -1;
     this.show();

@@ -19,7 +19,8 @@ RECORDINGS: dict[str, dict[str, Any]] = {
 def record(directory: Path) -> list[Path]:
     """Run each of RECORDINGS on a loop device of this machine, and keep its trace in `directory`.
 
-    Raises NotAllowed where there is no loop device. The kernel's version goes into the file, the machine's name does not.
+    Raises NotAllowed where there is no loop device. The kernel's version goes into the file, the machine's name does
+    not.
     """
     made = {"date": datetime.now(UTC).date().isoformat(), "kernel": probe()["kernel"].value.split("-")[0]}
     paths = []

@@ -1,4 +1,4 @@
-"""The same path as one would first write it in SimPy: a process for each IO, a Resource for each thing, a dict for each event.
+"""The same path as one would first write it in SimPy: a process an IO, a Resource a thing, a dict an event.
 
 It walks page tables, pins, maps, writes and parses the same 64 bytes, moves the same bytes between the same frames and
 blocks, charges the same times, and must complete every IO at the same nanosecond as the engine. Only the style differs;

@@ -1,4 +1,4 @@
-"""Notebook 01 in a real JupyterLab in headless Chromium: all cells run, the picture plays, nothing leaves the machine."""
+"""Notebook 01 in a real JupyterLab in headless Chromium: all cells run, the picture plays, nothing leaves."""
 
 import contextlib
 import json
@@ -145,7 +145,8 @@ def test_the_cursor_comes_back_to_python(page, lab):
     page.wait_for_timeout(400)  # the trait is sent 150 ms after the last move, so that scrubbing never waits for Python
     seen = page.evaluate("""async () => {
         const kernel = window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel;
-        const code = 'from ipywidgets.widgets.widget import _instances; print([w.t for w in _instances.values() if hasattr(w, "selection")])';
+        const code = 'from ipywidgets.widgets.widget import _instances as all\\n'
+            + 'print([w.t for w in all.values() if hasattr(w, "selection")])';
         const future = kernel.requestExecute({code});
         let text = '';
         future.onIOPub = message => { if (message.content.text) text += message.content.text; };

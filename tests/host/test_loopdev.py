@@ -164,7 +164,7 @@ def test_the_file_and_the_device_agree_in_every_order(device, first, then):
 
 @pytest.mark.host
 def test_the_file_and_the_device_agree_after_many_random_calls(device):
-    dice, truth, seen = random.Random(7), bytearray(MIB), 0  # noqa: S311  # dice, not secrets
+    dice, truth, seen = random.Random(7), bytearray(MIB), 0  # dice, not secrets
     for _ in range(400):
         pos, nbytes, fill = dice.randrange(MIB // 2), dice.randrange(1, 40_000), dice.randrange(1, 256)
         start, sectors = pos & ~511, max(512, nbytes & ~511)

@@ -97,7 +97,7 @@ def test_a_device_that_outlives_its_owner_does_not_hold_the_lock(start, left, pl
 @pytest.mark.host
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
 def test_a_signal_at_any_moment_leaves_no_device(start, left, number):
-    dice = random.Random(number)  # noqa: S311  # dice, not secrets
+    dice = random.Random(number)  # dice, not secrets
     for _ in range(6):
         child = start(CYCLE)
         assert child.stdout.readline() == "go\n"

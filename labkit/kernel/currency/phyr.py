@@ -28,6 +28,6 @@ class PhyrCurrency:
         phyrs, ptes = get_user_phyrs(iocb.mm, UserAddr(addr), nbytes, write=not iocb.write)
         return Hold(phyrs, nbytes, None, phyrs.vecs, ptes, len(phyrs), 0, PHYR_BYTES * len(phyrs))
 
-    def unpin(self, iocb: Kiocb, hold: Hold) -> Released:
+    def unpin(self, iocb: Kiocb, hold: Hold) -> Released:  # noqa: ARG002 - the protocol's
         """One locked operation a range; no struct page is looked at."""
         return Released(len(hold.ranges), 0)

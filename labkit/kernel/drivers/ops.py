@@ -6,7 +6,6 @@ from typing import Any, Protocol
 from labkit.hardware.clock import Steps
 from labkit.trace.events import Ranges
 
-
 Fitting = tuple[Ranges, int, int]
 """Vectors (physical address, bytes), their bytes in all, and the segments that were counted for them."""
 

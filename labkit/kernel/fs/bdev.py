@@ -27,8 +27,10 @@ class BlockDeviceFile:
         Raises SyscallError ENOSPC for a write at the end (DIO-1), EINVAL for a position or length that is not a
         multiple of the logical block (DIO-3).
         """
+        if not nbytes:
+            return 0
         if pos >= self.nbytes:
-            if not write or not nbytes:
+            if not write:
                 return 0
             what = f"pos={pos}"
             raise SyscallError(call, what, f"lies beyond the {human_bytes(self.nbytes)} of {self.name}", errno.ENOSPC)

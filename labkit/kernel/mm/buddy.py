@@ -83,7 +83,7 @@ class Buddy:
         self.phys_end = max(zone.end for zone in self.zones) << PAGE_SHIFT
 
     def alloc_pages(self, order: int) -> Pfn:
-        """Return the first frame of a free block of 2**`order` frames. Raises SyscallError ENOMEM where none is left."""
+        """Return the first frame of a free block of 2**`order` frames. Raises SyscallError ENOMEM without one."""
         for zone in self.zones:
             pfn = zone.rmqueue(order)
             if pfn is not None:

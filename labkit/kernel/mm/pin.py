@@ -18,7 +18,7 @@ class PinLedger:
         self._tokens = count(1)
 
     def pin(self, io: int, since: int, policy: str, ranges: Ranges) -> int:
-        """Note that IO `io` holds `ranges` (physical) since `since` ns under `policy`; return the token to let go with."""
+        """Note that IO `io` holds `ranges` (physical) since `since` ns under `policy`; return its token."""
         token = next(self._tokens)
         self.held[token] = PinState(token, io, since, policy, ranges)
         return token

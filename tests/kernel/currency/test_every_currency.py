@@ -1,0 +1,244 @@
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labkit.errors import SyscallError
+from labkit.kernel.block.limits import QueueLimits
+from labkit.kernel.currency.ops import Kiocb
+from labkit.kernel.currency.page import PageCurrency
+from labkit.kernel.currency.phyr import PhyrCurrency
+from labkit.kernel.mm.buddy import Buddy
+from labkit.kernel.mm.fault import Mm
+from labkit.kernel.mm.folio import Folios
+from labkit.kernel.mm.pin import PinLedger
+from labkit.scatter.payload import run_length
+
+VA = 0x7F00_0000_0000
+NVME = QueueLimits(dma_alignment=3, virt_boundary_mask=4095)
+EVERY = {"phyr": PhyrCurrency, "page": PageCurrency}
+
+
+@pytest.fixture(params=EVERY)
+def currency(request):
+    return EVERY[request.param]()
+
+
+def memory(*pfns, prot="rw-", touch=True, order=0):
+    mm = Mm(Buddy(64 << 20), Folios(), PinLedger(), lambda _raw: None, lambda: 0)
+    mm.buddy.zones[0].pcp[order] = list(reversed(pfns))
+    mm.mmap(max(1, len(pfns)) * 4096 << order, prot, order=order)
+    if touch:
+        mm.handle_mm_fault(mm.space.vmas[0], 0, len(pfns) << order)
+    return mm
+
+
+def iocb_of(mm, nbytes, skew=0, *, write=False, limits=NVME):
+    return Kiocb(1, mm, "pwrite64" if write else "pread64", VA + skew, nbytes, 0, write, limits)
+
+
+def refusal(currency, iocb, start=0):
+    with pytest.raises(SyscallError) as caught:
+        currency.pin(iocb, start)
+    return str(caught.value)
+
+
+def everything(currency, iocb):
+    """Pin step by step until the whole IO is held."""
+    holds, start = [], 0
+    while start < iocb.nbytes:
+        holds.append(currency.pin(iocb, start))
+        assert holds[-1].nbytes > 0
+        start += holds[-1].nbytes
+    return holds
+
+
+def counts(mm):
+    return [(folio.refcount, folio.pincount) for folio in mm.folios.by_head.values()]
+
+
+def test_scattered_frames_are_a_range_each(currency):
+    iocb = iocb_of(memory(7, 33), 8192)
+    hold = currency.pin(iocb, 0)
+    assert hold.ranges == ((0x7000, 4096), (0x21000, 4096))
+    assert tuple(hold.payload.vecs) == hold.ranges
+    assert (hold.nbytes, hold.payload.nbytes, hold.ptes, hold.atomics) == (8192, 8192, 2, 2)
+
+
+def test_worked_vector_v1_frames_that_touch_are_one_range_whatever_their_folios(currency):
+    hold = currency.pin(iocb_of(memory(100, 101, 300), 8704, skew=512), 0)
+    assert hold.ranges == ((0x64200, 7680), (0x12C000, 1024))
+
+
+def test_a_pin_may_begin_in_the_middle_of_the_io(currency):
+    hold = currency.pin(iocb_of(memory(7, 33), 8192), 4608)
+    assert (hold.ranges, hold.nbytes) == (((0x21200, 3584),), 3584)
+
+
+def test_what_was_pinned_can_be_let_go_of_and_leaves_nothing(currency):
+    mm = memory(7, 33, 34)
+    iocb = iocb_of(mm, 12288)
+    hold = currency.pin(iocb, 0)
+    currency.unpin(iocb, hold)
+    assert counts(mm) == [(1, 0)] * 3
+
+
+def test_a_read_needs_the_right_to_write_memory_and_a_write_to_read_it(currency):
+    sentence = "gup: addr=0x7f0000000000 lies in r-- memory: no right to write to it (-EFAULT)"
+    assert refusal(currency, iocb_of(memory(7, prot="r--"), 4096)) == sentence
+    assert currency.pin(iocb_of(memory(7, prot="r--"), 4096, write=True), 0).nbytes == 4096
+
+
+def test_nothing_mapped_is_efault(currency):
+    iocb = iocb_of(memory(7), 4096)
+    iocb.buf = 0x6000_0000_0000
+    assert refusal(currency, iocb) == "gup: addr=0x600000000000 is not mapped (MM-4) (-EFAULT)"
+
+
+def test_no_memory_left_is_enomem_and_nothing_is_held(currency):
+    mm = memory(touch=False)
+    mm.buddy.zones[0].virgin = mm.buddy.zones[0].end
+    assert "(-ENOMEM)" in refusal(currency, iocb_of(mm, 4096))
+    assert counts(mm) == []
+
+
+@pytest.mark.parametrize(("skew", "nbytes"), [(1, 4096), (2, 8192), (4094, 4096)])
+def test_memory_that_no_device_can_address_is_einval_at_the_pin_or_at_the_split(skew, nbytes):
+    iocb = iocb_of(memory(7, 33, 35), nbytes, skew)
+    assert refusal(PhyrCurrency(), iocb) == (
+        f"pread64: buf={VA + skew:#x} is not a multiple of 4 (O_DIRECT, DIO-3) (-EINVAL)"
+    )
+    assert PageCurrency().pin(iocb, 0).nbytes == nbytes  # Linux 6.18 looks when it splits (R9)
+
+
+def test_phyr_pins_everything_at_the_start_or_nothing():
+    mm = memory(*range(1000, 1300))
+    hold = PhyrCurrency().pin(iocb_of(mm, 300 * 4096), 0)
+    assert (hold.ranges, hold.nbytes) == (((1000 << 12, 300 * 4096),), 300 * 4096)
+    assert "is not mapped" in refusal(PhyrCurrency(), iocb_of(mm, 301 * 4096))
+    assert counts(mm) == [(1, 0)] * 300
+
+
+def test_phyr_looks_at_no_struct_page_and_counts_a_range_once():
+    iocb = iocb_of(memory(100, 101, 300), 12288)
+    hold = PhyrCurrency().pin(iocb, 0)
+    assert (hold.atomics, hold.struct_pages, hold.descriptor_bytes) == (2, 0, 32)
+    assert PhyrCurrency().unpin(iocb, hold) == (2, 0)
+    assert counts(iocb.mm) == [(1, 0)] * 3
+
+
+def test_page_counts_on_every_page():
+    iocb = iocb_of(memory(100, 101, 300), 12288)
+    hold = PageCurrency().pin(iocb, 0)
+    assert counts(iocb.mm) == [(1025, 0)] * 3
+    assert (hold.atomics, hold.struct_pages, hold.descriptor_bytes) == (3, 3, 64)
+    assert PageCurrency().unpin(iocb, hold) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "nbytes"), [(1, 64), (4, 64), (5, 256), (16, 256), (17, 1024), (65, 2048), (129, 4096), (256, 4096)]
+)
+def test_page_takes_its_vector_table_from_a_slab(vectors, nbytes):
+    hold = PageCurrency().pin(iocb_of(memory(*range(1000, 1000 + 2 * vectors, 2)), vectors * 4096), 0)
+    assert (len(hold.ranges), hold.descriptor_bytes) == (vectors, nbytes)
+
+
+def test_page_rule_r4_a_bio_ends_with_its_256th_vector():
+    iocb = iocb_of(memory(*range(1000, 1600, 2)), 300 * 4096)
+    assert [len(hold.ranges) for hold in everything(PageCurrency(), iocb)] == [256, 44]
+
+
+def test_page_rule_r4_it_is_vectors_that_count_not_pages():
+    iocb = iocb_of(memory(*range(1000, 1600)), 600 * 4096)
+    assert [(len(hold.ranges), hold.nbytes >> 12) for hold in everything(PageCurrency(), iocb)] == [(1, 600)]
+
+
+def test_page_rule_r4_the_256th_vector_is_one_page_even_if_the_next_would_touch():
+    pfns = [*range(1000, 1512, 2), 1511, 1512, 1513]
+    iocb = iocb_of(memory(*pfns), len(pfns) * 4096)
+    holds = everything(PageCurrency(), iocb)
+    assert [len(hold.ranges) for hold in holds] == [256, 1]
+    assert holds[0].ranges[-1] == (1510 << 12, 4096)
+    assert holds[1].ranges == ((1511 << 12, 12288),)
+
+
+def test_page_rule_r3_a_huge_folio_is_one_vector_and_one_atomic_a_batch():
+    iocb = iocb_of(memory(1024, order=9), 1 << 20)
+    (hold,) = everything(PageCurrency(), iocb)
+    assert hold.ranges == ((0x400000, 1 << 20),)
+    assert (hold.ptes, hold.struct_pages, hold.atomics) == (256, 256, 1)
+
+
+def test_page_rule_r5_a_bio_is_trimmed_to_whole_logical_blocks():
+    limits = QueueLimits(logical_block_size=4096, physical_block_size=4096)
+    mm = memory(*range(1000, 1600, 2))
+    iocb = iocb_of(mm, 298 * 4096, skew=512, limits=limits)
+    holds = everything(PageCurrency(), iocb)
+    assert [hold.nbytes for hold in holds] == [255 * 4096, 43 * 4096]
+    assert holds[0].ranges[-1] == (1510 << 12, 512)
+    assert holds[1].ranges[0] == ((1510 << 12) + 512, 3584)
+    assert mm.folios.by_head[1510].refcount == 2049
+    for hold in holds:
+        PageCurrency().unpin(iocb, hold)
+    assert counts(mm) == [(1, 0)] * 300
+
+
+def test_page_rule_r5_pages_that_fall_off_the_end_are_let_go_of():
+    limits = QueueLimits(logical_block_size=8192, physical_block_size=8192)
+    mm = memory(7, 33, 35)
+    iocb = iocb_of(mm, 16384, limits=limits)
+    hold = PageCurrency().pin(iocb, 0)
+    assert (hold.nbytes, len(hold.ranges)) == (8192, 2)
+    assert mm.folios.by_head[35].refcount == 1
+
+
+def test_page_rule_r6_what_could_be_pinned_is_a_short_bio():
+    mm = memory(7, 33)
+    iocb = iocb_of(mm, 16384)
+    assert PageCurrency().pin(iocb, 0).nbytes == 8192
+    assert "addr=0x7f0000002000 is not mapped" in refusal(PageCurrency(), iocb, 8192)
+
+
+def test_page_less_than_one_logical_block_is_efault_and_nothing_stays_pinned():
+    mm = memory(7)
+    assert "(-EFAULT)" in refusal(PageCurrency(), iocb_of(mm, 4096, skew=4092))
+    assert counts(mm) == [(1, 0)]
+
+
+def test_page_whatever_goes_wrong_between_two_batches_lets_go_of_the_first(monkeypatch):
+    mm = memory(*range(1000, 1300))
+    calls = []
+
+    def fault(*_args):
+        calls.append(1)
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(mm, "handle_mm_fault", fault)
+    mm.space.vmas[0].table.set_range(260, 0, 1, 0)
+    with pytest.raises(RuntimeError):
+        everything(PageCurrency(), iocb_of(mm, 300 * 4096))
+    assert calls == [1]
+    assert counts(mm) == [(1, 0)] * 300
+
+
+@given(
+    pfns=st.lists(st.integers(1, 900), min_size=1, max_size=40, unique=True),
+    skew=st.integers(0, 1023).map(lambda n: n * 4),
+    data=st.data(),
+)
+def test_both_name_the_same_bytes(pfns, skew, data):
+    most = (len(pfns) * 4096 - skew) // 512
+    sectors = data.draw(st.integers(1, max(1, most)))
+    if most < 1:
+        return
+    found = {}
+    for name, kind in EVERY.items():
+        iocb = iocb_of(memory(*pfns), sectors * 512, skew)
+        holds = everything(kind(), iocb)
+        found[name] = SimpleNamespace(ranges=run_length([part for hold in holds for part in hold.ranges]))
+        for hold in holds:
+            kind().unpin(iocb, hold)
+        assert all(count == (1, 0) for count in counts(iocb.mm))
+    assert found["phyr"] == found["page"]
+    assert sum(nbytes for _, nbytes in found["phyr"].ranges) == sectors * 512

@@ -1,0 +1,176 @@
+import pytest
+
+from labkit.errors import SyscallError
+from labkit.machine import Machine
+from labkit.trace.events import BlkdevDirectIO, BlockBioQueue, DeviceDma, GupPin, GupUnpin, SysExit
+
+
+def world_of(system, **knobs):
+    machine = Machine(**{"system": system, "ram": "64 MiB", "fragmentation": 0, "iommu": "strict"} | knobs)
+    task = machine.task()
+    return machine, task, task.open("/dev/nvme0n1")
+
+
+def refusal(call, *args):
+    with pytest.raises(SyscallError) as caught:
+        call(*args)
+    return str(caught.value)
+
+
+def half_mapped(task, pages):
+    """Map `pages` pages with nothing behind them."""
+    return task.mmap(pages * 4096)
+
+
+@pytest.fixture(params=["phyr", "page"])
+def either(request):
+    return world_of(request.param)
+
+
+def test_the_bytes_arrive_both_ways(either):
+    machine, task, fd = either
+    buf = task.mmap("64 KiB")
+    task.store(buf, bytes(range(256)) * 256)
+    assert task.pwrite(fd, buf, "64 KiB", 4096) == 65536
+    assert machine.device.peek(4096, 65536) == bytes(range(256)) * 256
+    other = task.mmap("64 KiB")
+    assert task.pread(fd, other, "64 KiB", 4096) == 65536
+    assert task.load(other, 65536) == bytes(range(256)) * 256
+
+
+@pytest.mark.parametrize(("pages", "path"), [(1, "simple"), (256, "simple"), (257, "multi")])
+def test_up_to_256_pages_the_way_is_simple(either, pages, path):
+    machine, task, fd = either
+    buf = task.mmap(pages * 4096)
+    task.pread(fd, buf, pages * 4096)
+    assert {rec.path for rec in machine.trace.of(BlkdevDirectIO)} == {path}
+
+
+def test_the_pages_that_a_buffer_spans_decide_not_its_bytes(either):
+    machine, task, fd = either
+    buf = task.mmap(257 * 4096)
+    task.pread(fd, buf + 512, 256 * 4096)
+    assert machine.trace.of(BlkdevDirectIO)[0].path == "multi"
+
+
+def test_rule_r6_a_half_mapped_buffer_of_few_pages_is_a_short_count_in_pages(nothing_held):
+    machine, task, fd = world_of("page")
+    machine.device.poke(0, b"k" * 16384)
+    buf = half_mapped(task, 2)
+    assert task.pread(fd, buf, 16384) == 8192
+    assert task.load(buf, 8192) == b"k" * 8192
+    assert machine.trace.of(SysExit)[0].ret == 8192
+    nothing_held(machine)
+
+
+def test_rule_r6_a_half_mapped_buffer_of_many_pages_is_efault_though_the_first_bio_was_done(nothing_held):
+    machine, task, fd = world_of("page")
+    buf = half_mapped(task, 260)
+    task.store(buf, b"w" * (260 * 4096))
+    sentence = refusal(task.pwrite, fd, buf, 300 * 4096)
+    assert sentence == f"gup: addr={buf + 260 * 4096:#x} is not mapped (MM-4) (-EFAULT)"
+    assert sum(rec.len for rec in machine.trace.of(DeviceDma)) == 260 * 4096
+    assert machine.device.peek(0, 4096) == b"w" * 4096
+    nothing_held(machine)
+
+
+@pytest.mark.parametrize("pages", [2, 260])
+def test_difference_d4_phyr_fails_before_any_bio(pages, nothing_held):
+    machine, task, fd = world_of("phyr")
+    buf = half_mapped(task, pages)
+    sentence = refusal(task.pwrite, fd, buf, (pages + 2) * 4096)
+    assert sentence == f"gup: addr={buf + pages * 4096:#x} is not mapped (MM-4) (-EFAULT)"
+    assert machine.trace.of(BlockBioQueue) == machine.trace.of(GupPin) == ()
+    nothing_held(machine)
+
+
+def test_nothing_mapped_is_efault_in_both(either, nothing_held):
+    machine, task, fd = either
+    assert refusal(task.pread, fd, 0x600000000000, 4096) == "gup: addr=0x600000000000 is not mapped (MM-4) (-EFAULT)"
+    assert machine.trace.of(BlockBioQueue) == ()
+    nothing_held(machine)
+
+
+def test_less_than_a_logical_block_of_memory_is_efault_in_both(either, nothing_held):
+    machine, task, fd = either
+    buf = half_mapped(task, 1)
+    assert "(-EFAULT)" in refusal(task.pread, fd, buf + 4092, 4096)
+    nothing_held(machine)
+
+
+def test_memory_that_runs_out_half_way_is_a_short_count_in_pages_and_enomem_in_phyr(either, nothing_held):
+    machine, task, fd = either
+    buf = task.mmap("64 KiB")
+    zone = machine.buddy.zones[0]
+    zone.free_area = [{} for _ in zone.free_area]
+    zone.virgin, zone.pcp = zone.end, {0: [5000, 5002, 5004]}
+    if machine.currency.name == "page":
+        assert task.pread(fd, buf, "64 KiB") == 12288
+    else:
+        assert "(-ENOMEM)" in refusal(task.pread, fd, buf, "64 KiB")
+    nothing_held(machine)
+
+
+def test_a_pin_that_the_split_refuses_is_let_go_of(nothing_held):
+    machine, task, fd = world_of("page")
+    buf = task.mmap("64 KiB")
+    assert refusal(task.pread, fd, buf + 2, 8192).endswith("is not a multiple of 4 (SPLIT-3) (-EINVAL)")
+    nothing_held(machine)
+
+
+def test_rule_r8_memory_inside_one_page_is_not_checked_in_pages_and_is_in_phyr():
+    _, task, fd = world_of("page")
+    assert task.pread(fd, task.mmap(4096) + 2, 512) == 512
+    _, task, fd = world_of("phyr")
+    assert refusal(task.pread, fd, task.mmap(4096) + 2, 512).endswith("(O_DIRECT, DIO-3) (-EINVAL)")
+
+
+def test_page_lets_go_of_each_bio_as_it_ends_and_phyr_of_all_at_the_end():
+    trace = {}
+    for system in ("page", "phyr"):
+        machine, task, fd = world_of(system, fragmentation=1.0, ram="256 MiB")
+        task.pread(fd, task.mmap("4 MiB"), "4 MiB")
+        trace[system] = machine.trace
+    assert len(trace["page"].of(GupUnpin)) == 4
+    assert len({rec.t for rec in trace["page"].of(GupUnpin)}) > 1
+    assert len(trace["phyr"].of(GupUnpin)) == 1
+    assert [len(rec.ranges) for rec in trace["page"].of(GupPin)] == [256, 256, 256, 256]
+    assert [len(rec.ranges) for rec in trace["phyr"].of(GupPin)] == [1024]
+
+
+def test_the_first_bio_that_fails_is_the_result(either, monkeypatch, nothing_held):
+    machine, task, fd = either
+    monkeypatch.setattr(machine.device, "_check", lambda sqe: 0x281 if sqe[6] >= 256 else 0)
+    assert refusal(task.pread, fd, task.mmap("512 KiB"), "512 KiB") == (
+        "pread64: nvme0n1 sector 0+1024 failed in the device (BLK-1) (-ENODATA)"
+    )
+    nothing_held(machine)
+
+
+def test_munmap_during_an_io_takes_the_mapping_and_leaves_the_memory_until_the_end(either, nothing_held):
+    machine, task, fd = either
+    machine.device.poke(0, b"m" * 65536)
+    buf = task.mmap("64 KiB")
+    free = machine.buddy.nr_free
+    call = machine.clock.job(task.syscalls.rw(fd, buf, 65536, 0, write=False))
+    machine.clock.run(until=10_000)
+    task.munmap(buf)
+    assert len(machine.folios.by_head) == 16
+    assert machine.buddy.nr_free == free - 16
+    assert machine.snapshot() == machine.trace.state_at(machine.clock.now)
+    assert machine.clock.run(until=call) == 65536
+    assert machine.folios.by_head == {}
+    assert machine.buddy.nr_free == free
+    nothing_held(machine)
+
+
+def test_two_ios_on_one_buffer_each_hold_it(either, nothing_held):
+    machine, task, fd = either
+    buf = task.mmap("64 KiB")
+    calls = [machine.clock.job(task.syscalls.rw(fd, buf, 65536, pos, write=False)) for pos in (0, 1 << 20)]
+    machine.clock.run(until=10_000)
+    assert [pin.io for pin in machine.snapshot().pins] == [1, 2]
+    task.munmap(buf)
+    machine.clock.run(until=machine.clock.all_of(calls))
+    assert machine.folios.by_head == {}
+    nothing_held(machine)

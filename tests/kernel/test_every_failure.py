@@ -1,0 +1,304 @@
+"""Whatever fails, and wherever: the errno is the kernel's, and nothing stays held.
+
+Each way to fail is injected at its first, second, ... last chance of a run that crosses every floor: 300 scattered pages,
+so that `page` needs two bios, and pieces need PRP lists.
+"""
+
+import errno
+
+import pytest
+
+from labkit.errors import SyscallError
+from labkit.hardware.device import BusFault
+from labkit.machine import Machine
+from labkit.trace.events import SysExit
+
+PAGES = 300
+NBYTES = PAGES * 4096
+KINDS = [(system, op, iommu) for system in ("phyr", "page") for op in ("pread", "pwrite")
+         for iommu in ("strict", "lazy", "off")]  # fmt: skip
+
+
+class Broken(Exception):  # noqa: N818 - a bug of the lab, not an error of the kernel
+    """What is no SyscallError."""
+
+
+class Fuse:
+    """Let a function through k - 1 times, and raise at the k-th call, that once."""
+
+    def __init__(self, k, error):
+        self.k, self.error, self.calls = k, error, 0
+
+    def __call__(self, function):
+        def fused(*args, **kwargs):
+            self.calls += 1
+            if self.calls == self.k:
+                raise self.error
+            return function(*args, **kwargs)
+
+        return fused
+
+    @property
+    def blown(self):
+        return self.calls >= self.k
+
+
+class World:
+    """A machine of one kind with a buffer that nobody has touched, and a descriptor."""
+
+    def __init__(self, system, op, iommu):
+        self.machine = Machine(system=system, iommu=iommu, fragmentation=1.0, ram="64 MiB", seed=3)
+        self.task = self.machine.task()
+        self.fd = self.task.open("/dev/nvme0n1")
+        self.buf = self.task.mmap(NBYTES)
+        self.op = op
+
+    def go(self):
+        return getattr(self.task, self.op)(self.fd, self.buf, NBYTES)
+
+    def errno(self):
+        with pytest.raises(SyscallError) as caught:
+            self.go()
+        assert self.machine.trace.of(SysExit)[-1].ret == -caught.value.errno
+        return caught.value.errno
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: "-".join(kind))
+def kind(request):
+    return request.param
+
+
+def every(kind, target, error, nothing_held, *, at=lambda world: world, try_again=True):
+    """Blow a fuse in `target` of what `at` finds in a fresh world, for k = 1, 2, ... as long as it is reached.
+
+    Yields (k, world, fuse) for the caller to run, and looks afterwards that nothing is held, that the trace still tells
+    all, and that the machine still works.
+    """
+    k = 1
+    while True:
+        world = World(*kind)
+        fuse, owner = Fuse(k, error), at(world)
+        setattr(owner, target, fuse(getattr(owner, target)))
+        yield world, fuse
+        nothing_held(world.machine)
+        if try_again:
+            fuse.k = -1
+            if world.machine.buddy.nr_free:
+                assert world.go() == NBYTES
+                nothing_held(world.machine)
+        if not 1 <= k <= fuse.calls:
+            return
+        k += 1 if k < 4 else 7
+        if k > 40:
+            return
+
+
+def enomem(layer):
+    return SyscallError(layer, "memory", "is not to be had", errno.ENOMEM)
+
+
+def test_with_nothing_wrong_everything_is_moved_and_nothing_held(kind, nothing_held):
+    world = World(*kind)
+    assert world.go() == NBYTES
+    nothing_held(world.machine)
+
+
+def count_failures(chances, expected):
+    """Run every chance; return how many there were. `expected`: the errno, or the exception, of a run that failed."""
+    failed = 0
+    for world, fuse in chances:
+        if isinstance(expected, int):
+            try:
+                assert world.go() == NBYTES
+            except SyscallError as bad:
+                assert bad.errno == expected  # noqa: PT017 - the loop is over runs that fail and one that does not
+                assert world.machine.trace.of(SysExit)[-1].ret == -expected
+                failed += 1
+            else:
+                assert not fuse.blown
+        else:
+            try:
+                assert world.go() == NBYTES
+            except expected:
+                failed += 1
+                assert world.machine.trace.of(SysExit)[-1].ret == -errno.EIO
+            else:
+                assert not fuse.blown
+    return failed
+
+
+def test_no_device_address_is_left(kind, nothing_held):
+    chances = every(kind, "map", enomem("iommu"), nothing_held, at=lambda world: world.machine.dma)
+    assert count_failures(chances, errno.ENOMEM) >= 4
+
+
+def test_no_list_memory_is_left(kind, nothing_held):
+    chances = every(kind, "alloc", enomem("dma_pool"), nothing_held, at=lambda world: world.machine.nvme.pool)
+    assert count_failures(chances, errno.ENOMEM) >= 3
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(SyscallError("nvme", "the queue", "is gone", errno.ENODEV), errno.ENODEV), (Broken(), Broken)],
+)
+def test_the_driver_refuses(kind, error, expected, nothing_held):
+    chances = every(kind, "queue_rq", error, nothing_held, at=lambda world: world.machine.nvme)
+    assert count_failures(chances, expected) >= 4
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        lambda world: (world.machine.dma, "map"),
+        lambda world: (world.machine.nvme.pool, "alloc"),
+        lambda world: (world.machine.nvme, "_setup_cmd"),
+        lambda world: (world.machine.device, "submit"),
+        lambda world: (world.machine.queue, "submit_bio"),
+        lambda world: (world.machine.file.bdev, "bios"),
+        lambda world: (world.machine.currency, "pin"),
+        lambda world: (world.machine.ledger, "pin"),
+        lambda world: (world.machine.buddy, "alloc_pages"),
+        lambda world: (world.task.mm, "handle_mm_fault"),
+    ],
+    ids=["dma.map", "pool.alloc", "setup_cmd", "submit", "submit_bio", "bios", "pin", "ledger", "alloc_pages", "fault"],
+)
+def test_a_bug_of_the_lab_is_no_reason_to_hold_anything(kind, where, nothing_held):
+    owner = {}
+
+    def at(world):
+        owner["target"] = where(world)[1]
+        return where(world)[0]
+
+    target = where(World(*kind))[1]
+    chances = every(kind, target, Broken(), nothing_held, at=at)
+    assert count_failures(chances, Broken) >= 1
+
+
+@pytest.mark.parametrize(("status", "expected"), [(0x281, errno.ENODATA), (0x02, errno.EIO), (0x80, errno.EIO)])
+def test_the_device_answers_with_an_error(kind, status, expected, nothing_held):
+    for k in range(1, 100):
+        world = World(*kind)
+        calls = []
+
+        def check(sqe, calls=calls, k=k):
+            calls.append(sqe)
+            return status if len(calls) == k else 0
+
+        world.machine.device._check = check
+        if k <= 3:
+            assert world.errno() == expected
+        else:
+            try:
+                world.go()
+            except SyscallError as bad:
+                assert bad.errno == expected  # noqa: PT017 - the last k is never reached
+            else:
+                assert len(calls) < k
+                break
+        nothing_held(world.machine)
+        del world.machine.device._check
+        assert world.go() == NBYTES
+        nothing_held(world.machine)
+    assert k > 3
+
+
+def test_every_command_fails(kind, nothing_held):
+    world = World(*kind)
+    world.machine.device._check = lambda _sqe: 0x281
+    assert world.errno() == errno.ENODATA
+    nothing_held(world.machine)
+
+
+def test_a_bad_prp_is_a_transfer_error(kind, nothing_held):
+    for k in (1, 2, 3, 4):
+        world = World(*kind)
+        move, calls = world.machine.device._move, []
+
+        def crooked(write, pos, pieces, move=move, calls=calls, k=k):
+            calls.append(pos)
+            if len(calls) == k:
+                pieces = [*pieces[:-1], (1 << 51, pieces[-1][1])]
+            return move(write, pos, pieces)
+
+        world.machine.device._move = crooked
+        assert world.errno() == errno.EIO
+        nothing_held(world.machine)
+
+
+def test_a_bus_fault_of_data_or_list_is_a_transfer_error(kind, nothing_held):
+    """The fuse is in the bus itself; the command and its completion are let through."""
+    blown = 0
+    for k in (1, 2, 3, 50, 150, 299):
+        world = World(*kind)
+        bus, queues = world.machine.device.bus, world.machine.nvme.queues
+        views, calls = bus.views, []
+        shared = [(queues.sq_dma, 64 << 10), (queues.cq_dma, 16 << 10)]
+
+        def fused(addr, nbytes, views=views, calls=calls, k=k, shared=shared):
+            if not any(at <= addr < at + size for at, size in shared):
+                calls.append(addr)
+                if len(calls) == k:
+                    raise BusFault(addr)
+            return views(addr, nbytes)
+
+        world.machine.device.bus = type("Bus", (), {"views": staticmethod(fused)})()
+        if len(calls) or k <= 3:
+            assert world.errno() == errno.EIO
+        else:
+            try:
+                world.go()
+            except SyscallError as bad:
+                assert bad.errno == errno.EIO  # noqa: PT017 - a mapped range may take fewer calls
+        blown += len(calls) >= k
+        nothing_held(world.machine)
+    assert blown >= 3
+
+
+def test_a_command_that_cannot_be_fetched_leaves_nothing(kind, nothing_held):
+    chances = every(kind, "submit", BusFault(0), nothing_held, at=lambda world: world.machine.device)
+    assert count_failures(chances, BusFault) >= 4
+
+
+def test_memory_runs_out_at_the_kth_frame(kind, nothing_held):
+    """Pages: what came before is moved, as one short count up to 256 pages, or EFAULT's cousin above. Phyr: nothing is."""
+    system, _op, _iommu = kind
+    for k in (1, 2, 100, 257, 299, 300):
+        world = World(*kind)
+        world.machine.buddy.alloc_pages = Fuse(k, enomem("mm"))(world.machine.buddy.alloc_pages)
+        assert world.errno() == errno.ENOMEM
+        bios = [rec for rec in world.machine.trace if type(rec).__name__ == "BlockBioQueue"]
+        moved = sum(rec.nr_sector for rec in bios) // 8
+        assert moved == (k - 1 if system == "page" else 0)
+        nothing_held(world.machine)
+        assert world.go() == NBYTES
+        nothing_held(world.machine)
+
+
+def test_many_ios_fail_at_once_and_others_do_not(kind, nothing_held):
+    world = World(*kind)
+    world.machine.device._check = lambda sqe: 0x281 if (sqe[6] >> 12) % 2 else 0
+    ends = {}
+
+    def io(number):
+        try:
+            ends[number] = yield from world.task.syscalls.rw(
+                world.fd, world.buf, NBYTES, number << 21, write=world.op == "pwrite"
+            )
+        except SyscallError as bad:
+            ends[number] = bad.errno_name
+
+    jobs = [world.machine.clock.job(io(number)) for number in range(6)]
+    world.machine.clock.run(until=world.machine.clock.all_of(jobs))
+    assert ends == {0: NBYTES, 1: "-ENODATA", 2: NBYTES, 3: "-ENODATA", 4: NBYTES, 5: "-ENODATA"}
+    nothing_held(world.machine)
+
+
+def test_a_watcher_that_breaks_changes_nothing(kind, nothing_held):
+    def broken(_record):
+        raise Broken
+
+    system, op, iommu = kind
+    machine = Machine(system=system, iommu=iommu, ram="64 MiB", watch=(broken,))
+    task = machine.task()
+    assert getattr(task, op)(task.open("/dev/nvme0n1"), task.mmap("64 KiB"), "64 KiB") == 65536
+    nothing_held(machine)

@@ -1,0 +1,80 @@
+"""The lanes, their bars typed out for two phyrs and one request."""
+
+from itertools import pairwise
+
+from labkit.views.lanes import GREY, MOST_SPANS, PIN_HUE, WAIT_HUE, lanes
+
+
+def bars(picture):
+    names = ("lane", "begin", "end", "label", "hue")
+    return list(zip(*(picture.spans[name] for name in names), strict=True))
+
+
+def test_each_stage_is_a_bar_on_the_lane_of_its_layer(small):
+    assert bars(lanes(small)) == [
+        (0, 0, 0, "mmap", GREY),
+        (0, 1, 1, "fault", GREY),
+        (0, 2, 16, "pread64 12 KiB", GREY),
+        (1, 3, 4, "pin", GREY),
+        (2, 4, 5, "direct IO", GREY),
+        (3, 5, 6, "bio", GREY),
+        (3, 6, 7, "request", 0),
+        (4, 7, 8, "map", 0),
+        (5, 8, 9, "command", 0),
+        (5, 9, 9, "issue", 0),
+        (6, 9, 10, "", WAIT_HUE),
+        (6, 10, 11, "request 1", 0),
+        (7, 12, 13, "irq", 0),
+        (7, 13, 14, "unmap", 0),
+        (7, 14, 14, "done", 0),
+        (7, 15, 16, "unpin", PIN_HUE),
+    ]
+
+
+def test_the_lanes_are_named_after_what_the_trace_did(small):
+    assert [name for _, name in lanes(small).names] == [
+        "system call", "get_user_phyrs", "block file", "block layer", "DMA map", "NVMe driver", "device",
+        "complete, unpin",
+    ]  # fmt: skip
+
+
+def test_events_are_equally_wide_and_time_is_true(small):
+    scales = lanes(small).scales
+    assert scales["events"][:3] == [150, 236.25, 322.5]
+    assert (scales["time"][0], scales["time"][9], scales["time"][10], scales["time"][16]) == (
+        150, 167.131, 167.131, 1530,
+    )  # fmt: skip
+
+
+def test_round_times_are_marked_where_time_is_true(small):
+    assert [tick.text for tick in lanes(small).ticks["time"]] == [
+        "0 ns", "10 µs", "20 µs", "30 µs", "40 µs", "50 µs", "60 µs", "70 µs",
+    ]  # fmt: skip
+
+
+def test_marks_stand_apart(traces):
+    for ticks in lanes(traces.scattered(256)).ticks.values():
+        places = [tick.x for tick in ticks]
+        assert min(b - a for a, b in pairwise(places)) >= 62
+
+
+def test_requests_in_flight_are_stacked_by_tag(traces):
+    picture = lanes(traces.scattered(128))
+    device = [top for lane, top in zip(picture.spans["lane"], picture.spans["top"], strict=True) if lane == 6]
+    assert sorted(set(device)) == device[:: len(device) // 4]
+    assert len(set(device)) == 4
+
+
+def test_bars_are_bounded(traces):
+    picture = lanes(traces.scattered(8000, per_request=8))
+    assert len(picture.spans["lane"]) <= MOST_SPANS
+    assert picture.folded[1] > 5000
+
+
+def test_a_failed_io_has_its_call_alone(traces):
+    assert bars(lanes(traces.FAILED)) == [(0, 0, 0, "mmap", GREY), (0, 1, 2, "pread64 12 KiB", GREY)]
+
+
+def test_an_empty_trace_has_lanes_and_no_bars(traces):
+    picture = lanes(traces.EMPTY)
+    assert (picture.spans["lane"], picture.scales, len(picture.names)) == ([], {"events": [], "time": []}, 8)

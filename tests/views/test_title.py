@@ -1,0 +1,30 @@
+from labkit.trace.trace import Trace
+from labkit.views.journey import journey
+from labkit.views.title import title
+
+
+def told(trace):
+    return title(trace, journey(trace))
+
+
+def test_one_read(small):
+    assert told(small).head == "One 12 KiB direct read, two physical ranges"
+    assert told(small).under == (
+        "Pinned as whole ranges, one request to nvme0n1, 12,288 bytes in 72.40 µs of simulated time. "
+        "System phyr, IOMMU lazy, folios of 4KiB."
+    )
+
+
+def test_many_ios_are_counted(small):
+    again = (small.records[2]._replace(io=2), small.records[3]._replace(io=2, token=2))
+    assert told(Trace((*small.records, *again))).head == "Two direct reads, 24 KiB, four physical ranges"
+
+
+def test_a_failure_is_the_headline(traces):
+    assert told(traces.FAILED).head == "One 12 KiB direct read, ended by -EFAULT"
+    assert told(traces.FAILED).under.startswith("The system call stopped short: an address of the buffer")
+
+
+def test_nothing_is_said_to_be_nothing(small, traces):
+    assert told(traces.EMPTY).head == "Nothing happened yet"
+    assert told(Trace(small.records[:2])).under == "It holds two records, and no system call."
