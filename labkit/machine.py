@@ -98,7 +98,8 @@ class Machine:
 
     def task(self) -> Task:
         """Return a new process."""
-        mm = Mm(self.buddy, self.folios, self.ledger, self.tracer.emit, lambda: self.clock.now)
+        emit, nr = self.tracer.emit, len(self.mms)
+        mm = Mm(self.buddy, self.folios, self.ledger, emit, lambda: self.clock.now, self.ram.wipe, nr)
         self.mms.append(mm)
         calls = Syscalls(self.clock, self.cpu, self.dio, mm, self.tracer.emit)
         return Task(calls, mm, self.ram, {f"/dev/{self.file.bdev.name}": self.file}, self._wait, self._grow_old)

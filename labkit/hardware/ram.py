@@ -36,3 +36,7 @@ class RAM:
         for addr, nbytes in ranges:
             self.view(addr, nbytes)[:] = data[at : at + nbytes]
             at += nbytes
+
+    def wipe(self, addr: int, nbytes: int) -> None:
+        """Set `nbytes` bytes at physical `addr` to zero."""
+        self.view(addr, nbytes)[:] = bytes(nbytes)

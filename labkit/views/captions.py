@@ -107,30 +107,28 @@ def labels(plan: Layout) -> Iterator[Label]:
     for group in plan.groups("va"):
         yield from _on_user(plan, group)
     for i, unit in enumerate(plan.units):
-        left, top, right, bottom = max(
-            plan.tiles.boxes(*unit.pa), key=lambda box: box[2] - box[0], default=(0, 0, 0, 0)
-        )
-        text = name(plan, Group(i, i, [unit])) if bottom - top >= _LINE else ""
+        found = plan.tiles.boxes(*unit.pa) if unit.pa[1] else []
+        left, top, right, bottom = max(found, key=lambda box: box[2] - box[0], default=(0, 0, 0, 0))
+        text = name(plan, Group(i, i, unit)) if bottom - top >= _LINE else ""
         if text and _wide(text) < right - left:
             where = ((left + right) / 2, (top + bottom) / 2)
             yield Label(*where, text, f"on{unit.hue}", "center", i, i, unit.pin, unit.unpin)
     for group in plan.groups("dma"):
-        unit, length = group.units[0], sum(u.dma[1] for u in group.units)
-        top, bottom = place(plan.bus, unit.dma[0], length)
+        first, last, unit = group
+        top, bottom = place(plan.bus, *unit.dma)
         if bottom - top >= _LINE:
-            free = max(u.unmap for u in group.units)
             where = (sum(BUS) / 2, (top + bottom) / 2)
-            yield Label(*where, name(plan, group), f"on{unit.hue}", "center", group.first, group.last, unit.map, free)
+            yield Label(*where, name(plan, group), f"on{unit.hue}", "center", first, last, unit.map, unit.unmap)
 
 
 def _on_user(plan: Layout, group: Group) -> Iterator[Label]:
-    unit, length = group.units[0], sum(u.va[1] for u in group.units)
-    top, bottom = place(plan.user.runs, unit.va[0], length)
+    first, last, unit = group
+    top, bottom = place(plan.user.runs, *unit.va)
     y, role = (top + bottom) / 2, f"on{unit.hue}"
     if bottom - top < _LINE:
         return
-    text, size = name(plan, group), human_bytes(length)
-    whose = (group.first, group.last, unit.pin, unit.exit if len(plan.trip.ios) > 1 else NEVER)
+    text, size = name(plan, group), human_bytes(unit.va[1])
+    whose = (first, last, unit.pin, unit.exit if len(plan.trip.ios) > 1 else NEVER)
     yield Label(USER[0] + 14, y, text, role, "left", *whose)
     if _wide(text) + _wide(size) < USER[1] - USER[0] - 14:
         yield Label(USER[1] - 8, y, size, role, "right", *whose)
@@ -143,16 +141,15 @@ def _wide(text: str) -> float:
 
 def name(plan: Layout, group: Group) -> str:
     """Return what a group of units is called: its phyrs, or which part of one phyr it is."""
-    first, last = group.units[0], group.units[-1]
-    if first.first == NONE:
+    unit = group.unit
+    if unit.first == NONE:
         return ""
-    phyr = plan.trip.phyrs[first.first]
-    word = "phyr" if phyr.policy == "range" else "range"
-    if sum(u.nbytes for u in group.units) < phyr.nbytes:
-        parts = [i for i, unit in enumerate(plan.units) if unit.first == first.first]
-        return f"{word} {first.first}, {parts.index(group.first) + 1}/{len(parts)}" if group.first in parts else ""
-    end = last.first + last.phyrs - 1
-    return f"{word} {first.first}" if end == first.first else f"{word} {first.first}–{end}"
+    phyr = plan.trip.phyrs[unit.first]
+    word = f"{'phyr' if phyr.policy == 'range' else 'range'} {unit.first}"
+    if unit.nbytes < phyr.nbytes:
+        parts = [i for i, other in enumerate(plan.units) if other.first == unit.first]
+        return f"{word}, {parts.index(group.first) + 1}/{len(parts)}"
+    return word if unit.phyrs == 1 else f"{word}–{unit.first + unit.phyrs - 1}"
 
 
 def stop(plan: Layout) -> Stop | None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from labkit.scatter.payload import run_length
-from labkit.views.journey import NEVER, NONE, Command, Io, Journey, Piece
+from labkit.views.journey import NEVER, NONE, Io, Journey, Piece
 
 HUES = 6
 """Colours of phyrs; above that many phyrs a colour means a request, or a bundle of neighbours."""
@@ -101,18 +101,36 @@ def _unit(trip: Journey, io: Io, pieces: Sequence[Piece], hue: int) -> Unit:
         dma=_place((p.dma, p.nbytes) for p in pieces),
         lba=_place((p.lba, p.nbytes) for p in pieces),
         enter=io.enter,
-        pin=min((pin.pin for pin in phyrs), default=NEVER),
-        unpin=max((pin.unpin for pin in phyrs), default=NEVER),
         exit=io.exit,
-        **_times(commands),
+        **_begun(phyrs, "pin"),
+        **_ended(phyrs, "unpin"),
+        **_begun(commands, "map", "issue", "serve"),
+        **_ended(commands, "move", "complete", "unmap", "flush"),
     )
 
 
-def _times(commands: Sequence[Command]) -> dict[str, int]:
-    """Return when the first of `commands` began each stage, and when the last of them left it."""
-    begun = {name: min((getattr(com, name) for com in commands), default=NEVER) for name in ("map", "issue", "serve")}
-    ended = ("move", "complete", "unmap", "flush")
-    return begun | {name: max((getattr(com, name) for com in commands), default=NEVER) for name in ended}
+def join(units: Sequence[Unit]) -> Unit:
+    """Return the unit that neighbours make up together."""
+    first, last = units[0], units[-1]
+    if len(units) == 1:
+        return first
+    changed: dict[str, Any] = {
+        name: _place(getattr(unit, name) for unit in units) for name in ("va", "pa", "dma", "lba")
+    }
+    changed |= _begun(units, "pin", "map", "issue", "serve")
+    changed |= _ended(units, "move", "complete", "unmap", "flush", "unpin")
+    nbytes = sum(unit.nbytes for unit in units)
+    return first._replace(phyrs=last.first + last.phyrs - first.first, nbytes=nbytes, **changed)
+
+
+def _begun(of: Sequence[Any], *names: str) -> dict[str, int]:
+    """Return when the first of some things reached each stage."""
+    return {name: min((getattr(one, name) for one in of), default=NEVER) for name in names}
+
+
+def _ended(of: Sequence[Any], *names: str) -> dict[str, int]:
+    """Return when the last of some things reached each stage."""
+    return {name: max((getattr(one, name) for one in of), default=NEVER) for name in names}
 
 
 def _place(ranges: Iterable[Place]) -> Place:

@@ -22,7 +22,6 @@ from labkit.trace.events import (
     GupPin,
     GupUnpin,
     IotlbFlush,
-    LoRwAio,
     Ranges,
     SysEnter,
     SysExit,
@@ -146,10 +145,8 @@ class _Reader:
         match rec:
             case DmaMap():
                 self._set(rec.rq, map=at, dma=rec.dma)
-            case LoRwAio():
-                self._set(rec.rq, serve=at)
-            case BlockRqIssue():
-                self._set(rec.rq, issue=at)
+            case BlockRqIssue():  # served from now on, unless its device says later that it begins later
+                self._set(rec.rq, issue=at, serve=at)
             case DeviceStart():
                 self._set(rec.rq, serve=at, unit=rec.unit)
             case DeviceDma():

@@ -172,12 +172,11 @@ def _device(trip: Journey, rows: Sequence[Edges]) -> Iterator[Span]:
         line = tags[com.tag] * lines // len(tags)
         y, high = top + (bottom - top) * line / lines, (bottom - top) / lines
         edges = y + 0.5, y + high - 0.5
-        serve = com.issue if com.serve == NEVER or com.serve < com.issue else com.serve
         end = min(com.move, com.complete)
-        if com.issue < serve:
-            yield Span(_DEVICE, *edges, com.issue, serve, "", WAIT_HUE, com.io, i)
-        if serve < end < NEVER:
-            yield Span(_DEVICE, *edges, serve, end, f"request {com.rq}", hue, com.io, i)
+        if com.issue < com.serve:
+            yield Span(_DEVICE, *edges, com.issue, com.serve, "", WAIT_HUE, com.io, i)
+        if com.serve < end < NEVER:
+            yield Span(_DEVICE, *edges, com.serve, end, f"request {com.rq}", hue, com.io, i)
 
 
 def _calls(trip: Journey, rows: Sequence[Edges]) -> Iterator[Span]:

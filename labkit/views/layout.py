@@ -7,7 +7,7 @@ from typing import NamedTuple
 from labkit.trace.events import MmPageAlloc
 from labkit.trace.trace import Trace
 from labkit.views.buffers import Buffers, buffers, height
-from labkit.views.fold import Place, Unit, fold
+from labkit.views.fold import Place, Unit, fold, join
 from labkit.views.journey import Journey
 from labkit.views.strips import Run, runs, stack
 from labkit.views.tiles import Tiles, lay_out, touched
@@ -25,11 +25,11 @@ Edges = tuple[float, float, float, float]
 
 
 class Group(NamedTuple):
-    """Units that one shape stands for."""
+    """Units from `first` to `last` that one shape stands for, and the unit that they make up together."""
 
     first: int
     last: int
-    units: Sequence[Unit]
+    unit: Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Layout:
         first = 0
         for i in range(1, len(self.units) + 1):
             if i == len(self.units) or not _follows(self.units[i - 1], self.units[i], column):
-                yield Group(first, i - 1, self.units[first:i])
+                yield Group(first, i - 1, join(self.units[first:i]))
                 first = i
 
 

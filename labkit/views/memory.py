@@ -11,7 +11,7 @@ from labkit.trace.trace import Trace
 from labkit.views.captions import Stop, addresses, cards, headings, labels, stop
 from labkit.views.fold import Unit
 from labkit.views.journey import NEVER, Journey, journey
-from labkit.views.layout import BUS, DISK, MAP, USER, Group, Layout, lay
+from labkit.views.layout import BUS, DISK, MAP, USER, Layout, lay
 from labkit.views.shapes import Box, Card, Columns, Label, Pin, Ribbon, Text, columns
 from labkit.views.strips import place
 from labkit.views.tiles import Tiles, cells
@@ -71,8 +71,8 @@ def _moving(trace: Trace, plan: Layout) -> dict[str, Columns]:
         "folios": columns(_folios(trace, plan), Box),
         "user": columns(_user(plan), Box),
         "memory": columns(_memory(plan), Box),
-        "bus": columns(_strip(plan, "dma"), Box),
-        "disk": columns(_strip(plan, "lba"), Box),
+        "bus": columns(_bus(plan), Box),
+        "disk": columns(_disk(plan), Box),
         "bands": columns(_bands(plan), Box),
         "ribbons": columns(_ribbons(plan), Ribbon),
         "pins": columns(_pins(plan), Pin),
@@ -100,65 +100,57 @@ def _gone(plan: Layout, unit: Unit) -> int:
     return unit.exit if len(plan.trip.ios) > 1 else NEVER
 
 
-def _spell(group: Group) -> tuple[int, int, int]:
-    """Return when the first unit of a group is served, and the last one moved and completed."""
-    flight = min(min(unit.serve, unit.issue) if unit.serve == NEVER else unit.serve for unit in group.units)
-    return flight, max(unit.move for unit in group.units), max(unit.complete for unit in group.units)
+def _pinned(unit: Unit) -> tuple[int, int, int, int]:
+    """Return when the memory of a unit is pinned, has bytes on their way, has them all, and is let go of."""
+    return unit.pin, unit.serve, unit.complete, unit.unpin
+
+
+def _carried(unit: Unit) -> tuple[int, int, int, int]:
+    """Return when a unit is ready to travel, travels, has arrived, and gives up its way."""
+    if unit.dma[1]:
+        return unit.map, unit.serve, unit.complete, unit.unmap
+    return unit.issue, unit.serve, unit.complete, unit.complete
 
 
 def _user(plan: Layout) -> Iterator[Box]:
-    for group in plan.groups("va"):
-        first, (flight, _, done) = group.units[0], _spell(group)
-        length = sum(unit.va[1] for unit in group.units)
-        top, bottom = place(plan.user.runs, first.va[0], length)
-        if length:
-            gone = _gone(plan, first)
-            yield Box(
-                USER[0] + 6, top, USER[1], bottom, first.hue, group.first, group.last, first.pin, flight, done, gone
-            )
+    for first, last, unit in plan.groups("va"):
+        if unit.va[1]:
+            top, bottom = place(plan.user.runs, *unit.va)
+            times = (unit.pin, unit.serve, unit.complete, _gone(plan, unit))
+            yield Box(USER[0] + 6, top, USER[1], bottom, unit.hue, first, last, *times)
 
 
 def _memory(plan: Layout) -> Iterator[Box]:
     for i, unit in enumerate(plan.units):
         for edges in plan.tiles.boxes(*unit.pa) if unit.pa[1] else ():
-            yield Box(*edges, unit.hue, i, i, unit.pin, unit.serve, unit.complete, unit.unpin)
+            yield Box(*edges, unit.hue, i, i, *_pinned(unit))
 
 
-def _strip(plan: Layout, column: str) -> Iterator[Box]:
-    strip, (left, right) = (plan.bus, BUS) if column == "dma" else (plan.disk, DISK)
-    for group in plan.groups(column):
-        first, (flight, moved, done) = group.units[0], _spell(group)
-        addr, length = getattr(first, column)[0], sum(getattr(unit, column)[1] for unit in group.units)
-        if not length:
-            continue
-        top, bottom = place(strip, addr, length)
-        if column == "dma":
-            times = (first.map, flight, done, max(unit.unmap for unit in group.units))
-        else:
-            times = (first.issue, flight, min(moved, done), _gone(plan, first))
-        yield Box(left, top, right, bottom, first.hue, group.first, group.last, *times)
+def _bus(plan: Layout) -> Iterator[Box]:
+    for first, last, unit in plan.groups("dma"):
+        if unit.dma[1]:
+            top, bottom = place(plan.bus, *unit.dma)
+            yield Box(BUS[0], top, BUS[1], bottom, unit.hue, first, last, *_carried(unit))
 
 
-def _through(plan: Layout) -> bool:
-    return len(plan.units) <= _BANDS
+def _disk(plan: Layout) -> Iterator[Box]:
+    for first, last, unit in plan.groups("lba"):
+        if unit.lba[1]:
+            top, bottom = place(plan.disk, *unit.lba)
+            times = (unit.issue, unit.serve, min(unit.move, unit.complete), _gone(plan, unit))
+            yield Box(DISK[0], top, DISK[1], bottom, unit.hue, first, last, *times)
 
 
 def _bands(plan: Layout) -> Iterator[Box]:
     """Yield the straight parts of ribbons that cross the map to where they land, and from there on."""
-    edge = MAP + plan.tiles.width
+    if len(plan.units) > _BANDS:
+        return
     for i, (unit, land) in enumerate(zip(plan.units, plan.landing, strict=True)):
-        if land is None or not _through(plan):
-            continue
-        left, top, right, bottom = land
-        yield Box(MAP - 6, top, left, bottom, unit.hue, i, i, unit.pin, unit.serve, unit.complete, unit.unpin)
-        if unit.lba[1]:
-            yield Box(right, top, edge + 6, bottom, unit.hue, i, i, *_carry(unit))
-
-
-def _carry(unit: Unit) -> tuple[int, int, int, int]:
-    """Return when a unit is ready to travel, travels, has arrived, and lets go of the way."""
-    ready, free = (unit.map, unit.unmap) if unit.dma[1] else (unit.issue, unit.complete)
-    return ready, min(unit.serve, unit.complete), unit.complete, free
+        if land is not None:
+            left, top, right, bottom = land
+            yield Box(MAP - 6, top, left, bottom, unit.hue, i, i, *_pinned(unit))
+            if unit.lba[1]:
+                yield Box(right, top, MAP + plan.tiles.width + 6, bottom, unit.hue, i, i, *_carried(unit))
 
 
 def _ribbons(plan: Layout) -> Iterator[Ribbon]:
@@ -166,31 +158,21 @@ def _ribbons(plan: Layout) -> Iterator[Ribbon]:
     for i, (unit, land) in enumerate(zip(plan.units, plan.landing, strict=True)):
         if land is None:
             continue
-        a, b = land[1], land[3]
+        _, top, _, bottom = land
         mine = (unit.hue, i, i)
-        times = (unit.pin, unit.serve, unit.complete, unit.unpin)
-        yield Ribbon(USER[1], *place(plan.user.runs, *unit.va), MAP - 6, a, b, 0, *mine, *times)
+        yield Ribbon(USER[1], *place(plan.user.runs, *unit.va), MAP - 6, top, bottom, 0, *mine, *_pinned(unit))
         if unit.dma[1]:
-            yield Ribbon(edge, a, b, BUS[0], *place(plan.bus, *unit.dma), 1, *mine, *_carry(unit))
+            yield Ribbon(edge, top, bottom, BUS[0], *place(plan.bus, *unit.dma), 1, *mine, *_carried(unit))
         elif unit.lba[1]:
-            yield Ribbon(edge, a, b, DISK[0], *place(plan.disk, *unit.lba), 1, *mine, *_carry(unit))
-    yield from _to_disk(plan)
-
-
-def _to_disk(plan: Layout) -> Iterator[Ribbon]:
-    """Yield the last leg, from device address to block: one ribbon for what is contiguous in both."""
-    for group in plan.groups("dma"):
-        first, (flight, _, done) = group.units[0], _spell(group)
-        length = sum(unit.dma[1] for unit in group.units)
-        if length:
-            a, b = place(plan.bus, first.dma[0], length), place(plan.disk, first.lba[0], length)
-            mine = (first.hue, group.first, group.last)
-            yield Ribbon(BUS[1], *a, DISK[0], *b, 2, *mine, first.map, flight, done, max(u.unmap for u in group.units))
+            yield Ribbon(edge, top, bottom, DISK[0], *place(plan.disk, *unit.lba), 1, *mine, *_carried(unit))
+    for first, last, unit in plan.groups("dma"):
+        if unit.dma[1]:
+            here, there = place(plan.bus, *unit.dma), place(plan.disk, *unit.lba)
+            yield Ribbon(BUS[1], *here, DISK[0], *there, 2, unit.hue, first, last, *_carried(unit))
 
 
 def _pins(plan: Layout) -> Iterator[Pin]:
     """Yield a dot for each run of memory that is pinned."""
-    found = [group for group in plan.groups("pa") if plan.landing[group.first]]
-    for first, last, units in found if len(found) <= _PINS else ():
-        _, top, right, _ = plan.landing[first] or (0, 0, 0, 0)
-        yield Pin(right, top, first, last, units[0].pin, max(unit.unpin for unit in units))
+    found = [(group, land) for group in plan.groups("pa") if (land := plan.landing[group.first])]
+    for (first, last, unit), (_, top, right, _) in found if len(found) <= _PINS else ():
+        yield Pin(right, top, first, last, unit.pin, unit.unpin)

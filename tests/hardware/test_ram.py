@@ -29,6 +29,13 @@ def test_gather_and_scatter_keep_the_order_of_the_ranges():
     assert ram.gather(((0x1000, 2), (0x5000, 3))) == b"deabc"
 
 
+def test_a_wipe_leaves_zeros_and_touches_nothing_else():
+    ram = ram_of()
+    ram.view(0xFFF, 8)[:] = b"abcdefgh"
+    ram.wipe(0x1000, 6)
+    assert bytes(ram.view(0xFFF, 8)) == b"a\0\0\0\0\0\0h"
+
+
 @pytest.mark.parametrize(("addr", "nbytes"), [(65536, 1), (65535, 2), (-1, 1), (1 << 62, 4096)])
 def test_beyond_the_end_nothing_answers(addr, nbytes):
     with pytest.raises(BusFault, match=r"no memory answers to bus address -?0x"):

@@ -68,9 +68,9 @@ def test_the_text_is_plain_json_with_a_version():
     ("data", "sentence"),
     [
         ("", "the file: Expecting value: line 1 column 1 (char 0) does not fit labkit-trace-1 (-EPROTO)"),
-        ("[]", "the file: format 'list' is not labkit-trace-1 (-EPROTO)"),
-        ("{}", "the file: format None is not labkit-trace-1 (-EPROTO)"),
-        (text(format="labkit-trace-2"), "the file: format 'labkit-trace-2' is not labkit-trace-1 (-EPROTO)"),
+        ("[]", "the file: format 'list' does not fit labkit-trace-1 (-EPROTO)"),
+        ("{}", "the file: format None does not fit labkit-trace-1 (-EPROTO)"),
+        (text(format="labkit-trace-2"), "the file: format 'labkit-trace-2' does not fit labkit-trace-1 (-EPROTO)"),
         (text(records=[["Teleport", 1, 2]]), "the file: record 'Teleport' does not fit labkit-trace-1 (-EPROTO)"),
         (text(surprise=1), "the file: surprise: Unexpected keyword argument does not fit labkit-trace-1 (-EPROTO)"),
         (text(meta=[]), "the file: meta: Input should be a valid dictionary does not fit labkit-trace-1 (-EPROTO)"),

@@ -17,10 +17,18 @@ from labkit.units import PAGE_SHIFT, PAGE_SIZE, PFN_PHYS, Nsec, PhysAddr, UserAd
 class Mm:
     """The memory of one task: its address space over the machine's frames, and the pins on them."""
 
-    def __init__(self, buddy: Buddy, folios: Folios, ledger: PinLedger, emit: Emit, now: Callable[[], Nsec]) -> None:
-        """Join the parts. `emit` takes records, `now` tells the time that they carry."""
+    def __init__(
+        self, buddy: Buddy, folios: Folios, ledger: PinLedger, emit: Emit, now: Callable[[], Nsec],
+        wipe: Callable[[int, int], None] | None = None, task: int = 0,
+    ) -> None:  # fmt: skip
+        """Join the parts. `emit` takes records, `now` tells the time that they carry.
+
+        `wipe(addr, nbytes)` clears physical memory that goes back to the allocator, as init_on_free=1 does, so that
+        a fresh page is zeros. `task` counts from 0 the tasks of the machine.
+        """
         self.buddy, self.folios, self.ledger = buddy, folios, ledger
-        self.space = AddressSpace()
+        self.space = AddressSpace(task)
+        self._wipe = wipe
         self._emit, self._now = emit, now
         self._orphans: dict[int, Folio] = {}
 
@@ -101,4 +109,6 @@ class Mm:
         self._orphans.pop(folio.pfn, None)
         del self.folios.by_head[folio.pfn]
         self.buddy.free_pages(folio.pfn, folio.order)
+        if self._wipe is not None:
+            self._wipe(addr, nbytes)
         return [(addr, nbytes)]

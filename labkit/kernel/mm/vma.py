@@ -9,6 +9,8 @@ from labkit.kernel.mm.page_table import PAGE_PRESENT, PAGE_PSE, PAGE_RW, PAGE_US
 from labkit.units import PAGE_SHIFT, PAGE_SIZE, PMD_ORDER, UserAddr, human_bytes
 
 _MMAP_BASE = 0x7F00_0000_0000
+_ROOM = 1 << 40
+"""Each task maps within a terabyte that is its own, so that an address in a trace is of one task alone."""
 _ALIGN = 2 << 20
 """Mappings begin on 2 MiB, so that a PMD leaf fits."""
 
@@ -34,11 +36,12 @@ class VMA:
 class AddressSpace:
     """The mappings of one task (mm_struct)."""
 
-    def __init__(self) -> None:
-        """Begin empty."""
+    def __init__(self, task: int = 0) -> None:
+        """Begin empty; `task` counts from 0 the tasks of the machine."""
         self.vmas: list[VMA] = []
         self._starts: list[int] = []
-        self._next = _MMAP_BASE
+        self._next = _MMAP_BASE - 2 * task * _ROOM
+        self._end = self._next + _ROOM
 
     def mmap(self, nbytes: int, prot: str, name: str, order: int) -> VMA:
         """Map `nbytes`, rounded up to whole folios of 2**`order` pages, at an address of its own.
@@ -49,7 +52,7 @@ class AddressSpace:
             raise BadInput("mmap", f"length={nbytes}", "is not a positive number of bytes", errno.EINVAL)
         unit = PAGE_SIZE << order
         start, end = self._next, self._next + -(-nbytes // unit) * unit
-        if end >= 1 << 47:
+        if end >= self._end:
             raise SyscallError("mmap", human_bytes(nbytes), "does not fit into the address space", errno.ENOMEM)
         self._next = -(-(end + PAGE_SIZE) // _ALIGN) * _ALIGN
         vma = VMA(start, end, prot, name, order, PageTable((end - start) >> PAGE_SHIFT))

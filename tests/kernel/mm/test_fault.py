@@ -151,3 +151,16 @@ def test_a_pinned_huge_folio_stays_whole(make_mm):
     unpin_user_pages(space.mm, pages)
     space.mm.release_orphans()
     assert space.raw[-1] == ("MmPageFree", 5, 0, 9, ((0x1200000, 2 << 20),))
+
+
+def test_memory_that_goes_back_is_wiped_once(make_mm):
+    space, wiped = make_mm(4103, 4129), []
+    space.mm._wipe = lambda addr, nbytes: wiped.append((addr, nbytes))
+    space.mm.mmap(8192)
+    space.mm.handle_mm_fault(space.mm.space.vmas[0], 0, 2)
+    token = space.mm.ledger.pin(1, 0, "range", ((0x1007000, 4096),))
+    space.mm.munmap(VA)
+    assert wiped == [(0x1021000, 4096)]
+    space.mm.ledger.unpin(token)
+    space.mm.release_orphans()
+    assert wiped == [(0x1021000, 4096), (0x1007000, 4096)]

@@ -55,6 +55,14 @@ def test_the_address_space_ends():
     assert space.mmap(4096, "rw-", "anon", 0).start == BASE
 
 
+def test_each_task_has_a_terabyte_of_its_own():
+    assert [AddressSpace(task).mmap(4096, "rw-", "anon", 0).start for task in range(3)] == [
+        BASE, 0x7D00_0000_0000, 0x7B00_0000_0000,
+    ]  # fmt: skip
+    with pytest.raises(SyscallError, match="ENOMEM"):
+        AddressSpace(1).mmap(1 << 40, "rw-", "anon", 0)
+
+
 def test_a_mapping_is_removed_by_its_start_alone():
     space, (first, second) = space_of(8192, 4096)
     with pytest.raises(SyscallError) as caught:

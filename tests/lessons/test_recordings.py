@@ -1,0 +1,40 @@
+import errno
+
+import pytest
+
+from labkit.errors import NotAllowed
+from labkit.host.loopdev import LoopDevice
+from labkit.lessons.recordings import real_or_recorded
+from labkit.trace.events import SysExit
+from labkit.witness.record import RECORDINGS
+
+
+@pytest.fixture
+def no_loop(monkeypatch):
+    def refuse(*_args, **_knobs):
+        raise NotAllowed("loop", "/dev/loop-control", "needs root: run as root", errno.EACCES)
+
+    monkeypatch.setattr(LoopDevice, "attach", refuse)
+
+
+@pytest.mark.usefixtures("no_loop")
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_without_a_loop_device_the_recording_is_shown_and_said_to_be_one(name, capsys):
+    trace = real_or_recorded(name)
+    said = capsys.readouterr().out
+    assert said.startswith("loop: /dev/loop-control needs root: run as root (-EACCES). Shown instead: a recording of 20")
+    assert trace.meta["recorded"]["kernel"] in said
+    assert trace.of(SysExit)[0].ret == 65536
+
+
+@pytest.mark.host
+def test_with_a_loop_device_the_run_is_real_and_of_now(capsys):
+    trace = real_or_recorded("first-io-loop")
+    assert "Run just now on loop" in capsys.readouterr().out
+    assert "recorded" not in trace.meta
+
+
+@pytest.mark.usefixtures("no_loop")
+def test_an_unknown_name_is_no_recording():
+    with pytest.raises(KeyError):
+        real_or_recorded("second-io")
