@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -21,11 +21,10 @@ from labkit.hardware.clock import Clock, Wait
 from labkit.hardware.cpu import Cpu
 from labkit.hardware.device import Device
 from labkit.hardware.iommu import Iommu
-from labkit.hardware.loop import Loop
+from labkit.hardware.loop import Loop, RealDevice
 from labkit.hardware.nvme_ssd import NvmeSsd, Profile
 from labkit.hardware.ram import RAM
 from labkit.host.arena import arena
-from labkit.host.loopdev import LoopDevice
 from labkit.kernel.block.blk_mq import RequestQueue
 from labkit.kernel.block.limits import QueueLimits, nvme_limits
 from labkit.kernel.currency.ops import Currency
@@ -89,8 +88,12 @@ class Machine:
         self.mms: list[Mm] = []
         self.dma: DmaMapOps = DirectMap()
         self.nvme: NvmeDriver | None = None
-        self.real: LoopDevice | None = None
-        name, self.device, limits, driver = self._build_loop() if self.scenario.device == "loop" else self._build_nvme()
+        self.real: RealDevice | None = None
+        try:
+            name, self.device, limits, driver = self._BUILD[self.scenario.device](self)
+        except BaseException:
+            self.close()
+            raise
         self.queue = RequestQueue(self.clock, self.cpu, limits, driver, self.tracer.emit)
         self.file = File(BlockDeviceFile(self.clock, name, self.device.nbytes, limits), self.queue)
         self.currency = _CURRENCIES[self.scenario.system]()
@@ -189,10 +192,15 @@ class Machine:
         return "nvme0n1", ssd, limits, self.nvme
 
     def _build_loop(self) -> tuple[str, Device, QueueLimits, BlkMqOps]:
-        real = self.real = self._exit.enter_context(LoopDevice.attach(_LOOP_BYTES))
+        from labkit.host.loopdev import LoopDevice  # noqa: PLC0415 - the rest runs where there is no fcntl
+
+        real = self._exit.enter_context(LoopDevice.attach(_LOOP_BYTES))
+        self.real = real
         device = Loop(self.clock, self.ram, real)
         driver = LoopDriver(self.clock, self.cpu, device, self.tracer.emit)
         return real.path.removeprefix("/dev/"), device, QueueLimits.from_sysfs(real.limits), driver
+
+    _BUILD: ClassVar = {"nvme": _build_nvme, "loop": _build_loop}
 
     def _shared(self, order: int) -> tuple[int, int]:
         """Take memory that driver and device share; return its physical and its bus address."""

@@ -108,6 +108,14 @@ def test_the_engine_loads_no_drawing_library():
     assert not {"bokeh", "ipywidgets", "anywidget", "IPython"} & set(loaded)
 
 
+def test_the_engine_runs_where_there_is_no_fcntl():
+    code = (
+        "import sys; sys.modules['fcntl'] = None\n"
+        "from labkit.machine import Machine\nprint(Machine(size='64 KiB').run()['verified'])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
+
+
 def test_only_the_agreed_things_stand_at_the_top():
     out = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if out.returncode:

@@ -53,7 +53,7 @@ class DirectIO:
         Raises SyscallError: what pinning says where nothing could be pinned, else what the first failed bio says
         (DIO-14). A short pin is a short count up to 256 pages, and EFAULT above, though the first bios were done (R6).
         """
-        dio = _Dio(iocb, file)
+        dio, switched_off = _Dio(iocb, file), False
         try:
             while dio.start < iocb.nbytes:
                 hold = self._pin(dio)
@@ -64,14 +64,18 @@ class DirectIO:
                     yield self.cpu.bio_alloc
                     yield from file.queue.submit_bio(bio)
                 dio.start += hold.nbytes
+        except GeneratorExit:  # the machine is switched off in the middle: no time is left to wait in
+            switched_off = True
+            raise
         finally:
-            for bio in dio.bios:
-                if not bio.done.processed:
-                    yield bio.done
-            for token in tuple(dio.holds):
-                self._unpin(dio, token)
-            iocb.mm.release_orphans()
-            yield dio.owed + self.cpu.wakeup
+            if not switched_off:
+                for bio in dio.bios:
+                    if not bio.done.processed:
+                        yield bio.done
+                for token in tuple(dio.holds):
+                    self._unpin(dio, token)
+                iocb.mm.release_orphans()
+                yield dio.owed + self.cpu.wakeup
         return self._result(dio)
 
     def _pin(self, dio: _Dio) -> Hold | None:

@@ -54,14 +54,22 @@ def _under(trace: Trace, trip: Journey) -> str:
     failed = next((io for io in trip.ios if io.ret is not None and io.ret < 0), None)
     parts = [_how(trip), count(len(trip.commands), "request") + f" to {device_name(trace)}"]
     if failed:
-        parts = [f"the system call stopped short: {errno_sentence(failed.ret or 0)}"]
+        said = trace.meta.get("error")
+        parts = [f"the system call stopped short: {said if isinstance(said, str) else errno_sentence(failed.ret or 0)}"]
     elif (last := trip.ios[-1]).ret is not None:
         took = trace.records[last.exit].t - trace.records[trip.ios[0].enter].t
         parts.append(f"{sum(io.ret or 0 for io in trip.ios):,} bytes in {human_ns(took)} of {_clock(trace)} time")
     else:
         parts.append("not finished when the trace ends")
     knobs = [text for text in (_knob(trace, "system"), _iommu(trace), _knob(trace, "folio", "folios of ")) if text]
-    return capital(", ".join(parts)) + "." + (f" {capital(', '.join(knobs))}." if knobs else "")
+    sentences = [parts, knobs, _recorded(trace)]
+    return " ".join(f"{capital(', '.join(words))}." for words in sentences if words)
+
+
+def _recorded(trace: Trace) -> list[str]:
+    """Say so where the trace is a recording of a real run: when, and on which kernel."""
+    made = trace.meta.get("recorded")
+    return [f"recorded on {made.get('date')}", f"Linux {made.get('kernel')}"] if isinstance(made, dict) else []
 
 
 def _how(trip: Journey) -> str:

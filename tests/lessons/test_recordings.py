@@ -22,7 +22,7 @@ def no_loop(monkeypatch):
 def test_without_a_loop_device_the_recording_is_shown_and_said_to_be_one(name, capsys):
     trace = real_or_recorded(name)
     said = capsys.readouterr().out
-    assert said.startswith("loop: /dev/loop-control needs root: run as root (-EACCES). Shown instead: a recording of 20")
+    assert said.startswith("loop: /dev/loop-control needs root: run as root (-EACCES). Shown instead: a recording of")
     assert trace.meta["recorded"]["kernel"] in said
     assert trace.of(SysExit)[0].ret == 65536
 

@@ -28,3 +28,16 @@ def test_a_failure_is_the_headline(traces):
 def test_nothing_is_said_to_be_nothing(small, traces):
     assert told(traces.EMPTY).head == "Nothing happened yet"
     assert told(Trace(small.records[:2])).under == "It holds two records, and no system call."
+
+
+def test_a_recording_is_said_to_be_one(small):
+    made = {"recorded": {"date": "2026-11-22", "kernel": "6.18.44"}}
+    trace = Trace(small.records, small.memory, {**small.meta, **made})
+    assert told(trace).under.endswith("folios of 4KiB. Recorded on 2026-11-22, Linux 6.18.44.")
+    assert "ecorded" not in told(small).under
+
+
+def test_a_failure_is_told_in_the_words_of_the_layer_that_refused(traces):
+    said = "gup: addr=0x7e0000000000 is not mapped (MM-4) (-EFAULT)"
+    trace = Trace(traces.FAILED.records, traces.FAILED.memory, {**traces.FAILED.meta, "error": said})
+    assert told(trace).under.startswith(f"The system call stopped short: {said}")
