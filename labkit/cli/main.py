@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ByteSize
 
 from labkit.cli.doctor import doctor as show_doctor
 from labkit.cli.refusal import EXIT_BAD_INPUT, refuse, say
 from labkit.errors import LabkitError
 from labkit.scenario import Scenario
+from labkit.units import human_bytes
 
 app = typer.Typer(
     name="labkit",
@@ -21,19 +23,27 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-System = Annotated[str | None, typer.Option(help="Currency: phyr (proposed) or page (Linux 6.18).")]
-Device = Annotated[str | None, typer.Option(help="nvme (simulated) or loop (a real loop device, as root).")]
-Op = Annotated[str | None, typer.Option(help="read or write.")]
-Size = Annotated[str | None, typer.Option(help="Bytes of the IO, such as 4096 or 1MiB.")]
-Offset = Annotated[str | None, typer.Option(help="Where on the device, in bytes.")]
-Folio = Annotated[str | None, typer.Option(help="What the buffer is made of: 4KiB, 64KiB or 2MiB.")]
-Fragmentation = Annotated[str | None, typer.Option(help="0.0 (fresh boot) to 1.0 (no two folios touch).")]
-Iommu = Annotated[str | None, typer.Option(help="off, lazy or strict.")]
-Ram = Annotated[str | None, typer.Option(help="Memory of the machine.")]
-Seed = Annotated[str | None, typer.Option(help="The same seed, the same run.")]
-Buffer = Annotated[str | None, typer.Option(help="What is at the buffer's address: mapped, readonly or unmapped.")]
-Skew = Annotated[str | None, typer.Option(help="Bytes into its first page at which the buffer begins.")]
-Count = Annotated[str | None, typer.Option(help="How many times the IO is done.")]
+
+def _knob(name: str, text: str) -> Any:
+    """Return the option for field `name` of a scenario; the default that the help shows is the scenario's own."""
+    default = Scenario.model_fields[name].default
+    shown = human_bytes(default).replace(" ", "") if isinstance(default, ByteSize) else str(default)
+    return typer.Option(help=text, show_default=shown)
+
+
+System = Annotated[str | None, _knob("system", "Currency: phyr (proposed) or page (Linux 6.18).")]
+Device = Annotated[str | None, _knob("device", "nvme (simulated) or loop (a real loop device, as root).")]
+Op = Annotated[str | None, _knob("op", "read or write.")]
+Size = Annotated[str | None, _knob("size", "Bytes of the IO, such as 4096 or 1MiB.")]
+Offset = Annotated[str | None, _knob("offset", "Where on the device, in bytes.")]
+Folio = Annotated[str | None, _knob("folio", "What the buffer is made of: 4KiB, 64KiB or 2MiB.")]
+Fragmentation = Annotated[str | None, _knob("fragmentation", "0.0 (fresh boot) to 1.0 (no two folios touch).")]
+Iommu = Annotated[str | None, _knob("iommu", "off, lazy or strict.")]
+Ram = Annotated[str | None, _knob("ram", "Memory of the machine.")]
+Seed = Annotated[str | None, _knob("seed", "The same seed, the same run.")]
+Buffer = Annotated[str | None, _knob("buffer", "What is at the buffer's address: mapped, readonly or unmapped.")]
+Skew = Annotated[str | None, _knob("skew", "Bytes into its first page at which the buffer begins.")]
+Count = Annotated[str | None, _knob("count", "How many times the IO is done.")]
 ScenarioFile = Annotated[Path | None, typer.Option("--scenario", help="A TOML or JSON file; options go on top of it.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from rich.console import Console
+
 from labkit.cli.refusal import EXIT_FAILED, refuse
 from labkit.cli.story import tell
 from labkit.errors import BadInput
@@ -13,11 +15,13 @@ from labkit.machine import Machine
 from labkit.scenario import Scenario
 from labkit.trace.store import load
 from labkit.trace.store import save as save_trace
+from labkit.units import human_bytes
 
 
 def run_scenario(scenario: Scenario, *, save: Path | None, json: bool) -> int:
     """Run `scenario`, print the summary or the story, keep the trace in `save`; return the exit code."""
-    with Machine(scenario) as machine:
+    what = f"{scenario.count} x {human_bytes(scenario.size)} {scenario.op} on {scenario.device}, as {scenario.system}"
+    with Console(stderr=True).status(what), Machine(scenario) as machine:
         report = machine.run()
         trace = machine.trace
     if save is not None:
