@@ -27,7 +27,7 @@ def test_an_error_is_one_sentence_of_layer_value_rule_and_errno(kind):
 
 
 @pytest.mark.parametrize("kind", EVERY)
-@pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, lambda bad: pickle.loads(pickle.dumps(bad))])  # noqa: S301
+@pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, lambda bad: pickle.loads(pickle.dumps(bad))])  # noqa: S301 - just written
 def test_an_error_survives_a_copy_and_a_pickle(kind, twin):
     other = twin(kind("mm", "addr=0x0", "is not mapped", errno.EFAULT))
     assert type(other) is kind

@@ -71,8 +71,14 @@ def test_a_folio_may_be_written_with_a_space():
         ({"offset": -512}, "scenario: offset='-512': could not parse value and unit from byte string (-EINVAL)"),
         ({"ram": "1 MiB"}, "scenario: ram='1 MiB': input should be greater than or equal to 67108864 (-EINVAL)"),
         ({"fragmentation": 1.1}, "scenario: fragmentation='1.1': input should be less than or equal to 1 (-EINVAL)"),
-        ({"fragmentation": -0.1}, "scenario: fragmentation='-0.1': input should be greater than or equal to 0 (-EINVAL)"),
-        ({"fragmentation": math.nan}, "scenario: fragmentation='nan': input should be less than or equal to 1 (-EINVAL)"),
+        (
+            {"fragmentation": -0.1},
+            "scenario: fragmentation='-0.1': input should be greater than or equal to 0 (-EINVAL)",
+        ),
+        (
+            {"fragmentation": math.nan},
+            "scenario: fragmentation='nan': input should be less than or equal to 1 (-EINVAL)",
+        ),
         ({"seed": -1}, "scenario: seed='-1': input should be greater than or equal to 0 (-EINVAL)"),
         ({"seed": math.inf}, "scenario: seed='inf': input should be a finite number (-EINVAL)"),
         ({"skew": 4096}, "scenario: skew='4096': input should be less than 4096 (-EINVAL)"),

@@ -110,7 +110,8 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as bad:  # an unknown option, a missing value
-        say(f"labkit: {str(bad).rstrip('.')}; see labkit --help (-EINVAL)")
+        if str(bad):  # it is empty where no command was given, and the help has been shown
+            say(f"labkit: {str(bad).rstrip('.')}; see labkit --help (-EINVAL)")
         code = EXIT_BAD_INPUT
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT

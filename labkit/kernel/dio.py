@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from labkit.errors import SyscallError
-from labkit.hardware.clock import Clock, Wait
+from labkit.hardware.clock import Clock, Steps, Wait
 from labkit.hardware.cpu import Cpu
 from labkit.kernel.block.bio import Bio
 from labkit.kernel.block.blk_mq import RequestQueue
@@ -53,7 +53,7 @@ class DirectIO:
         Raises SyscallError: what pinning says where nothing could be pinned, else what the first failed bio says
         (DIO-14). A short pin is a short count up to 256 pages, and EFAULT above, though the first bios were done (R6).
         """
-        dio, switched_off = _Dio(iocb, file), False
+        dio = _Dio(iocb, file)
         try:
             while dio.start < iocb.nbytes:
                 hold = self._pin(dio)
@@ -64,19 +64,21 @@ class DirectIO:
                     yield self.cpu.bio_alloc
                     yield from file.queue.submit_bio(bio)
                 dio.start += hold.nbytes
-        except GeneratorExit:  # the machine is switched off in the middle: no time is left to wait in
-            switched_off = True
+        except Exception:  # not GeneratorExit, not Ctrl-C: the clock stands still then, and nothing can be waited for
+            yield from self._let_go(dio)
             raise
-        finally:
-            if not switched_off:
-                for bio in dio.bios:
-                    if not bio.done.processed:
-                        yield bio.done
-                for token in tuple(dio.holds):
-                    self._unpin(dio, token)
-                iocb.mm.release_orphans()
-                yield dio.owed + self.cpu.wakeup
+        yield from self._let_go(dio)
         return self._result(dio)
+
+    def _let_go(self, dio: _Dio) -> Steps:
+        """Wait for every bio, and unpin what is held still."""
+        for bio in dio.bios:
+            if not bio.done.processed:
+                yield bio.done
+        for token in tuple(dio.holds):
+            self._unpin(dio, token)
+        dio.iocb.mm.release_orphans()
+        yield dio.owed + self.cpu.wakeup
 
     def _pin(self, dio: _Dio) -> Hold | None:
         """Pin what the currency takes in one step; None where a page cannot be had, and the IO ends here."""

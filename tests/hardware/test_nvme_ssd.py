@@ -32,6 +32,9 @@ class Bench:
             lambda status: self.ended.append((self.clock.now, status)),
         )
 
+    def put(self, at, *entries):
+        self.ram.view(at, 8 * len(entries))[:] = b"".join(entry.to_bytes(8, "little") for entry in entries)
+
     def cqe(self, slot):
         return CQE.unpack(self.ram.view(CQ + 16 * slot, 16))
 
@@ -108,8 +111,7 @@ def test_completions_go_round_a_ring_whose_phase_turns():
 
 def test_a_list_is_read_from_memory():
     bench = Bench()
-    bench.ram.view(0x8100, 24).cast("Q")[:] = memoryview(b"".join(n.to_bytes(8, "little") for n in (
-        0x20000, 0x30000, 0x40000))).cast("Q")  # fmt: skip
+    bench.put(0x8100, 0x20000, 0x30000, 0x40000)
     assert bench.ssd._parse_prps(0x10200, 0x8100, 3584 + 8192 + 512) == [
         (0x10200, 3584), (0x20000, 4096), (0x30000, 4096), (0x40000, 512),
     ]  # fmt: skip
@@ -117,11 +119,8 @@ def test_a_list_is_read_from_memory():
 
 def test_a_list_that_reaches_the_end_of_its_page_goes_on_where_its_last_slot_says():
     bench = Bench()
-    put = lambda at, *entries: bench.ram.view(at, 8 * len(entries)).__setitem__(  # noqa: E731
-        slice(None), b"".join(n.to_bytes(8, "little") for n in entries)
-    )
-    put(0x8FF0, 0x20000, 0x9000)
-    put(0x9000, 0x30000, 0x40000)
+    bench.put(0x8FF0, 0x20000, 0x9000)
+    bench.put(0x9000, 0x30000, 0x40000)
     assert bench.ssd._parse_prps(0x10000, 0x8FF0, 16384) == [
         (0x10000, 4096), (0x20000, 4096), (0x30000, 4096), (0x40000, 4096),
     ]  # fmt: skip

@@ -91,7 +91,10 @@ def test_a_negative_count_is_einval(world):
 )
 def test_position_and_count_are_multiples_of_the_logical_block(world, count, pos, what):
     machine, task, buf, fd = world
-    assert refusal(task.pread, fd, buf, count, pos) == f"pread64: {what} is not a multiple of 512 (O_DIRECT, DIO-3) (-EINVAL)"
+    assert (
+        refusal(task.pread, fd, buf, count, pos)
+        == f"pread64: {what} is not a multiple of 512 (O_DIRECT, DIO-3) (-EINVAL)"
+    )
     assert machine.trace.of(GupPin) == ()
 
 

@@ -1,10 +1,11 @@
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.scatter.payload import cut, run_length
 
 RANGES = st.lists(st.tuples(st.integers(0, 60).map(lambda pfn: pfn << 12), st.integers(1, 9000)), max_size=12)
-
 
 
 def test_a_cut_inside_one_range_is_arithmetic():
@@ -33,10 +34,8 @@ def test_order_matters_backwards_neighbours_are_not_glued():
 def test_the_pieces_of_a_cut_put_together_are_the_whole(ranges, marks):
     total = sum(nbytes for _, nbytes in ranges)
     marks = [0, *sorted(min(mark, total) for mark in marks), total]
-    pieces = [cut(ranges, lo, hi - lo) for lo, hi in zip(marks, marks[1:], strict=False)]
-    assert [sum(n for _, n in piece) for piece in pieces] == [
-        hi - lo for lo, hi in zip(marks, marks[1:], strict=False)
-    ]
+    pieces = [cut(ranges, lo, hi - lo) for lo, hi in itertools.pairwise(marks)]
+    assert [sum(n for _, n in piece) for piece in pieces] == [hi - lo for lo, hi in itertools.pairwise(marks)]
     together = [part for piece in pieces for part in piece]
     assert run_length(together) == run_length(ranges)
 
@@ -46,4 +45,4 @@ def test_gluing_keeps_every_byte_in_its_place_and_leaves_no_joint(ranges):
     glued = run_length(ranges)
     expected = [addr + i for addr, nbytes in ranges for i in range(nbytes)]
     assert [addr + i for addr, nbytes in glued for i in range(nbytes)] == expected
-    assert all(a + n != b for (a, n), (b, _) in zip(glued, glued[1:], strict=False))
+    assert all(a + n != b for (a, n), (b, _) in itertools.pairwise(glued))

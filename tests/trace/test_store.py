@@ -137,7 +137,9 @@ def test_time_does_not_run_backwards():
     assert refusal(text(records=rows)).endswith("does not fit labkit-trace-1 (-EPROTO)")
 
 
-@pytest.mark.parametrize("data", ["[" * 100_000, '{"format":' * 100_000, '{"format": "labkit-trace-1", "meta": ' * 50_000])
+@pytest.mark.parametrize(
+    "data", ["[" * 100_000, '{"format":' * 100_000, '{"format": "labkit-trace-1", "meta": ' * 50_000]
+)
 def test_deep_nesting_is_refused(data):
     assert refusal(data).endswith("does not fit labkit-trace-1 (-EPROTO)")
 

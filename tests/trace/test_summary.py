@@ -39,7 +39,7 @@ def test_a_run_in_numbers():
 
 
 def test_the_lists_are_of_the_first_io_and_the_result_of_the_last():
-    again = tuple(rec._replace(io=2, t=rec.t + 300) for rec in TWO_BIOS[:1]) + (SysExit(900, 2, "pread64", 512),)
+    again = (*tuple(rec._replace(io=2, t=rec.t + 300) for rec in TWO_BIOS[:1]), SysExit(900, 2, "pread64", 512))
     report = summary(Trace(TWO_BIOS + again))
     assert (report["result"], len(report["bios"]), report["sim_ns"]) == (512, 2, 800)
 

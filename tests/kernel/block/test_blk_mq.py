@@ -31,7 +31,10 @@ class Driver:
         self.clock.later(1000, rq.end_io, rq, end)
 
 
-def queue_of(limits=QueueLimits(), fate=lambda _rq: 0):  # noqa: B008 - frozen
+LIMITS = QueueLimits()
+
+
+def queue_of(limits=LIMITS, fate=lambda _rq: 0):
     clock, raw = Clock(), []
     driver = Driver(clock, fate)
     return RequestQueue(clock, CPU, limits, driver, raw.append), driver, raw

@@ -199,10 +199,10 @@ def fewest_segments(vecs, limits):
     """Return how many segments `vecs` are at the least, by the limits on one segment."""
     count = 0
     for addr, nbytes in vecs:
-        end = addr + nbytes
-        while addr < end:
-            boundary = (addr // (limits.seg_boundary_mask + 1) + 1) * (limits.seg_boundary_mask + 1)
-            addr = min(end, boundary, addr + limits.max_segment_size)
+        at, end = addr, addr + nbytes
+        while at < end:
+            boundary = (at // (limits.seg_boundary_mask + 1) + 1) * (limits.seg_boundary_mask + 1)
+            at = min(end, boundary, at + limits.max_segment_size)
             count += 1
     return count
 

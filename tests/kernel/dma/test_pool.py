@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +55,6 @@ def test_blocks_never_overlap_and_never_cross_a_page(steps):
             continue
         assert out[-1].nbytes >= nbytes
     spans = sorted((block.offset, block.offset + block.nbytes) for block in out)
-    assert all(a_end <= b for (_, a_end), (b, _) in zip(spans, spans[1:], strict=False))
+    assert all(a_end <= b for (_, a_end), (b, _) in itertools.pairwise(spans))
     assert all(lo // 4096 == (hi - 1) // 4096 for lo, hi in spans)
     assert pool.in_use == len(out)

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -15,7 +16,7 @@ def aged(fragmentation, order=0, blocks=256, seed=7, ram=256 << 20):
 
 
 def joints(pfns, order=0):
-    return sum(a + (1 << order) != b for a, b in zip(pfns, pfns[1:], strict=False))
+    return sum(a + (1 << order) != b for a, b in itertools.pairwise(pfns))
 
 
 def test_a_fresh_boot_is_contiguous():

@@ -125,7 +125,10 @@ def test_a_page_pinned_by_count_outlives_its_mapping_until_the_unpin(make_mm):
     unpin_user_pages(space.mm, pages)
     space.mm.release_orphans()
     assert heads(space.mm) == []
-    assert space.raw[-2:] == [("MmPageFree", 5, 0, 0, ((0x1021000, 4096),)), ("MmPageFree", 5, 0, 0, ((0x1007000, 4096),))]
+    assert space.raw[-2:] == [
+        ("MmPageFree", 5, 0, 0, ((0x1021000, 4096),)),
+        ("MmPageFree", 5, 0, 0, ((0x1007000, 4096),)),
+    ]
 
 
 def test_a_range_in_the_ledger_keeps_its_frames_as_well(make_mm):

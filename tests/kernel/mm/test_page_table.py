@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,11 +39,18 @@ def test_runs_are_joined_neighbours():
     assert list(table_of([7, 8, 33]).runs(1, 3)) == [(0x8000, 4096), (0x21000, 4096)]
 
 
-def test_neighbours_with_other_rights_do_not_join():
-    table = PageTable(2)
-    table.set_range(0, 0x7000, 1, FLAGS)
-    table.set_range(1, 0x8000, 1, PAGE_PRESENT | PAGE_USER)
-    assert list(table.runs(0, 2)) == [(0x7000, 4096), (0x8000, 4096)]
+@pytest.mark.parametrize("pages", [2, 40])
+@pytest.mark.parametrize("less", [PAGE_RW, 0])
+def test_neighbours_with_other_rights_do_not_join(pages, less):
+    table = PageTable(pages)
+    table.set_range(0, 0x100000, pages - 1, FLAGS ^ less)
+    table.set_range(pages - 1, 0x100000 + (pages - 1) * 4096, 1, FLAGS ^ PAGE_RW ^ less)
+    assert list(table.runs(0, pages)) == [(0x100000, (pages - 1) * 4096), (0x100000 + (pages - 1) * 4096, 4096)]
+
+
+@pytest.mark.parametrize("pages", [2, 40])
+def test_one_frame_twice_does_not_join(pages):
+    assert list(table_of([7] * pages).runs(0, pages)) == [(0x7000, 4096)] * pages
 
 
 def test_the_highest_physical_address_fits_an_entry():
@@ -79,4 +88,4 @@ def test_loop_and_numpy_agree(pfns, data):
     assert runs == list(table._runs_by_loop(first, last))
     frames = [addr + at >> 12 for addr, nbytes in runs for at in range(0, nbytes, 4096)]
     assert frames == pfns[first:last]
-    assert all(a + n != b for (a, n), (b, _) in zip(runs, runs[1:], strict=False))
+    assert all(a + n != b for (a, n), (b, _) in itertools.pairwise(runs))

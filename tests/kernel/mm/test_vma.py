@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from labkit.errors import BadInput, SyscallError
@@ -19,7 +21,7 @@ def test_a_length_is_rounded_up_to_whole_folios():
 def test_mappings_begin_on_two_mebibytes_and_leave_a_gap():
     _, vmas = space_of(4096, (2 << 20) - 4096, 2 << 20, 4096)
     assert [vma.start - BASE for vma in vmas] == [0, 2 << 20, 4 << 20, 8 << 20]
-    assert all(a.end < b.start for a, b in zip(vmas, vmas[1:], strict=False))
+    assert all(a.end < b.start for a, b in itertools.pairwise(vmas))
 
 
 def test_an_address_belongs_to_the_mapping_that_holds_it():
