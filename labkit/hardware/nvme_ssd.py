@@ -17,8 +17,10 @@ from labkit.units import PAGE_SIZE
 
 SQE_BYTES, CQE_BYTES = 64, 16
 OPCODE_WRITE, OPCODE_READ = 0x01, 0x02
-STATUS_OK, STATUS_INVALID_FIELD, STATUS_LBA_RANGE, STATUS_DATA_TRANSFER = 0x0, 0x2, 0x80, 0x4
+STATUS_OK, STATUS_INVALID_FIELD, STATUS_LBA_RANGE, STATUS_DATA_TRANSFER, STATUS_PRP_OFFSET = 0x0, 0x2, 0x80, 0x4, 0x13
 """Status codes of the NVMe base specification, generic command set."""
+CONTROLLER_FATAL = -1
+"""What `done` is told when the controller cannot reach its own queues (CSTS.CFS): no completion entry is written."""
 SQE = struct.Struct("<BBHI8x8xQQQHH12x")
 """opcode, flags, command id, namespace, (metadata), PRP1, PRP2, start LBA, blocks - 1, control."""
 CQE = struct.Struct("<I4xHHHH")
@@ -63,7 +65,11 @@ class NvmeSsd:
 
     def submit(self, cmd: Command, done: Done) -> None:
         """Be told by the doorbell that `cmd.slot` holds a command; `done` is the interrupt."""
-        sqe = SQE.unpack(self.bus.views(self._sq + cmd.slot * SQE_BYTES, SQE_BYTES)[0])
+        try:
+            sqe = SQE.unpack(self.bus.views(self._sq + cmd.slot * SQE_BYTES, SQE_BYTES)[0])
+        except BusFault:
+            self.env.later(self.profile.overhead_ns, done, CONTROLLER_FATAL)
+            return
         status = self._check(sqe)
         if status:
             self.env.later(self.profile.overhead_ns, self._complete, done, sqe[2], status)
@@ -86,6 +92,8 @@ class NvmeSsd:
         opcode, slba, blocks = sqe[0], sqe[6], sqe[7] + 1
         if opcode not in {OPCODE_READ, OPCODE_WRITE} or blocks << 9 > self.profile.mdts_bytes:
             return STATUS_INVALID_FIELD
+        if sqe[4] & 3:
+            return STATUS_PRP_OFFSET
         return STATUS_LBA_RANGE if (slba + blocks) << 9 > self.nbytes else STATUS_OK
 
     def _reserve_dies(self, sqe: tuple[int, ...]) -> tuple[int, int]:
@@ -148,9 +156,12 @@ class NvmeSsd:
 
     def _complete(self, done: Done, cid: int, status: int) -> None:
         """Write a completion queue entry through the bus, and raise the interrupt."""
-        self.bus.views(self._cq + self._cq_slot * CQE_BYTES, CQE_BYTES)[0][:] = CQE.pack(
-            0, 0, 1, cid, status << 1 | self._phase
-        )
+        try:
+            entry = self.bus.views(self._cq + self._cq_slot * CQE_BYTES, CQE_BYTES)[0]
+        except BusFault:
+            done(CONTROLLER_FATAL)
+            return
+        entry[:] = CQE.pack(0, 0, 1, cid, status << 1 | self._phase)
         self._cq_slot += 1
         if self._cq_slot == self.profile.queue_depth:
             self._cq_slot, self._phase = 0, self._phase ^ 1

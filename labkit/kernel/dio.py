@@ -62,6 +62,7 @@ class DirectIO:
                 yield self.cpu.walk * hold.ptes + self.cpu.pin * hold.atomics + self.cpu.vec * len(hold.ranges)
                 for bio in self._bios(dio, hold):
                     yield self.cpu.bio_alloc
+                    dio.bios.append(bio)
                     yield from file.queue.submit_bio(bio)
                 dio.start += hold.nbytes
         except Exception:  # not GeneratorExit, not Ctrl-C: the clock stands still then, and nothing can be waited for
@@ -78,7 +79,7 @@ class DirectIO:
         for token in tuple(dio.holds):
             self._unpin(dio, token)
         dio.iocb.mm.release_orphans()
-        yield dio.owed + self.cpu.wakeup
+        yield dio.owed + (self.cpu.wakeup if dio.bios else 0)
 
     def _pin(self, dio: _Dio) -> Hold | None:
         """Pin what the currency takes in one step; None where a page cannot be had, and the IO ends here."""
@@ -104,7 +105,6 @@ class DirectIO:
             bio.start = (bio.sector << 9) - iocb.pos
             if self.currency.per_bio:
                 bio.end_io = partial(self._bio_release_pages, dio, dio.token)
-        dio.bios += bios
         return bios
 
     def _bio_release_pages(self, dio: _Dio, token: int, _bio: Bio) -> None:

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from labkit.hardware.clock import Clock
-from labkit.hardware.device import BusFault, Command
-from labkit.hardware.nvme_ssd import CQE, SQE, NvmeSsd, Profile
+from labkit.hardware.device import Command
+from labkit.hardware.nvme_ssd import CONTROLLER_FATAL, CQE, SQE, NvmeSsd, Profile
 from labkit.hardware.ram import RAM
 from labkit.machine import DATA
 
@@ -94,11 +94,29 @@ def test_an_address_that_nothing_answers_to_is_a_transfer_error():
     assert [rec[0] for rec in bench.raw] == ["DeviceStart", "DeviceStart"]
 
 
-def test_a_command_that_cannot_be_fetched_is_a_bus_fault():
+def test_a_command_that_cannot_be_fetched_is_fatal_for_the_controller():
     bench = Bench()
     bench.ssd.create_queues(8 << 20, CQ)
-    with pytest.raises(BusFault):
-        bench.submit(2, 0, 8, 0x10000)
+    bench.submit(2, 0, 8, 0x10000)
+    bench.clock.run()
+    assert bench.ended == [(7_000, CONTROLLER_FATAL)]
+
+
+def test_a_completion_that_cannot_be_written_is_fatal_too_and_the_ring_stays():
+    bench = Bench()
+    bench.ssd.create_queues(SQ, 8 << 20)
+    bench.submit(2, 0, 8, 0x10000)
+    bench.clock.run()
+    assert bench.ended == [(67_512, CONTROLLER_FATAL)]
+    assert bench.cqe(0) == (0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("offset", [1, 2, 3])
+def test_memory_that_is_not_dword_aligned_is_an_invalid_prp_offset(offset):
+    bench = Bench()
+    bench.submit(2, 0, 1, 0x10000 + offset)
+    bench.clock.run()
+    assert bench.ended == [(7_000, 0x13)]
 
 
 def test_completions_go_round_a_ring_whose_phase_turns():

@@ -2,7 +2,7 @@ import pytest
 
 from labkit.errors import SyscallError
 from labkit.machine import Machine
-from labkit.trace.events import BlkdevDirectIO, BlockBioQueue, DeviceDma, GupPin, GupUnpin, SysExit
+from labkit.trace.events import BlkdevDirectIO, BlockBioQueue, DeviceDma, GupPin, GupUnpin, NvmeCompleteRq, SysExit
 
 
 def world_of(system, **knobs):
@@ -119,8 +119,10 @@ def test_a_pin_that_the_split_refuses_is_let_go_of(nothing_held):
 
 
 def test_rule_r8_memory_inside_one_page_is_not_checked_in_pages_and_is_in_phyr():
-    _, task, fd = world_of("page")
-    assert task.pread(fd, task.mmap(4096) + 2, 512) == 512
+    machine, task, fd = world_of("page")
+    assert task.pread(fd, task.mmap(4096) + 4, 512) == 512
+    assert refusal(task.pread, fd, task.mmap(4096) + 2, 512).endswith("failed in the device (BLK-1) (-EIO)")
+    assert [rec.status for rec in machine.trace.of(NvmeCompleteRq)] == [0, 0x13]  # the drive had the last word
     _, task, fd = world_of("phyr")
     assert refusal(task.pread, fd, task.mmap(4096) + 2, 512).endswith("(O_DIRECT, DIO-3) (-EINVAL)")
 

@@ -280,3 +280,22 @@ def test_a_watcher_that_breaks_changes_nothing(kind, nothing_held):
     task = machine.task()
     assert getattr(task, op)(task.open("/dev/nvme0n1"), task.mmap("64 KiB"), "64 KiB") == 65536
     nothing_held(machine)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_a_controller_that_loses_its_completion_queue_fails_what_is_in_flight_and_nothing_is_held(k, nothing_held):
+    machine = Machine(size="1 MiB", iommu="strict", seed=3)
+    views, cq = machine.device.bus.views, machine.device._cq
+    seen = []
+
+    def lose(addr, nbytes):
+        seen.append(addr) if cq <= addr < cq + 16384 else None
+        if cq <= addr < cq + 16384 and len(seen) == k:
+            raise BusFault(addr)
+        return views(addr, nbytes)
+
+    machine.device.bus.views = lose
+    report = machine.run()
+    assert report["result"] == "-EIO"
+    assert len(seen) == 8
+    nothing_held(machine)

@@ -11,7 +11,7 @@ from labkit.errors import SyscallError
 from labkit.hardware.clock import Clock, Steps
 from labkit.hardware.cpu import Cpu
 from labkit.hardware.device import Command, Device
-from labkit.hardware.nvme_ssd import CQE, CQE_BYTES, OPCODE_READ, OPCODE_WRITE, SQE, SQE_BYTES
+from labkit.hardware.nvme_ssd import CONTROLLER_FATAL, CQE, CQE_BYTES, OPCODE_READ, OPCODE_WRITE, SQE, SQE_BYTES
 from labkit.hardware.ram import RAM
 from labkit.kernel.dma.ops import DmaMapOps, DmaMapping
 from labkit.kernel.dma.pool import Block, DmaPool
@@ -109,8 +109,11 @@ class NvmeDriver:
             raise
         return blocks
 
-    def _irq(self, rq: Request, _status: int) -> None:
+    def _irq(self, rq: Request, status: int) -> None:
         """Read the completion queue entry, and finish the request after the interrupt's time."""
+        if status == CONTROLLER_FATAL:
+            self.env.later(self.cpu.irq, self._finish, rq, status)
+            return
         at = self.queues.cq_phys + self._head * CQE_BYTES
         _result, _sq_head, _sq, cid, status = CQE.unpack(self.ram.view(at, CQE_BYTES))
         assert status & 1 == self._phase, "the controller raised an interrupt for an entry of the last round"  # noqa: S101
