@@ -1,12 +1,10 @@
 """What the work of the host costs in time: a table in data/, where every number has its origin."""
 
-import errno
-import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, get_type_hints
 
-from labkit.errors import BadInput
+from labkit.hardware.table import numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +32,5 @@ class Cpu:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read the table at `path`. Raises BadInput for a number that is missing, negative or without an origin."""
-        table = tomllib.loads(path.read_text())
-        for name in (field.name for field in fields(cls)):
-            row = table.get(name)
-            if not (isinstance(row, dict) and type(row.get("ns")) is int and row["ns"] >= 0 and row.get("origin")):
-                raise BadInput("cpu", f"{path.name}: {name}", "needs whole ns >= 0 and an origin", errno.EINVAL)
-        return cls(**{field.name: table[field.name]["ns"] for field in fields(cls)})
+        """Read the table at `path`. Raises BadInput, as `numbers` does."""
+        return cls(**numbers(path, "ns", get_type_hints(cls)))

@@ -4,13 +4,13 @@ Ours, after published figures: dies that work side by side, and one link. Its nu
 """
 
 import struct
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, get_type_hints
 
 from labkit.hardware.clock import Clock
 from labkit.hardware.device import Bus, BusFault, Command, Done, Server
+from labkit.hardware.table import numbers
 from labkit.scatter.payload import Range
 from labkit.trace.tracer import Emit
 from labkit.units import PAGE_SIZE
@@ -42,9 +42,8 @@ class Profile:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a profile from the TOML file at `path`: each value stands beside its origin."""
-        table = tomllib.loads(path.read_text())
-        return cls(**{name: row["value"] for name, row in table.items()})
+        """Read a profile from the TOML file at `path`. Raises BadInput for a value that is missing or negative."""
+        return cls(**numbers(path, "value", get_type_hints(cls)))
 
 
 class NvmeSsd:

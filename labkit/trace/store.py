@@ -81,7 +81,7 @@ def load(path: Path) -> Trace:
             data = zlib.decompressobj(31).decompress(data, MAX_BYTES)
     except (OSError, zlib.error) as bad:
         code = bad.errno if isinstance(bad, OSError) and bad.errno else errno.EPROTO
-        raise TraceError(str(path), "file", f"cannot be read: {bad}", code) from bad
+        raise TraceError(str(path), "file", f"cannot be read: {getattr(bad, 'strerror', None) or bad}", code) from bad
     if len(data) > MAX_BYTES:
         raise TraceError(str(path), "file", f"is longer than {human_bytes(MAX_BYTES)}", errno.EFBIG)
     return loads(data, str(path))
@@ -121,4 +121,6 @@ def _first(bad: Exception) -> str:
         err = bad.errors()[0]
         where = ".".join(str(part) for part in err["loc"])
         return f"{where}: {err['msg']}" if where else str(err["msg"])
+    if isinstance(bad, KeyError):
+        return f"a record of {bad}, which is not there then,"
     return str(bad).splitlines()[0][:200] if str(bad) else type(bad).__name__

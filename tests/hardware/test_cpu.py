@@ -41,4 +41,4 @@ def test_the_table_of_the_lab_is_one():
 def test_a_number_that_is_missing_negative_or_without_an_origin_is_refused(tmp_path, row):
     with pytest.raises(BadInput) as caught:
         load(tmp_path / "cpu.toml", pin=row)
-    assert str(caught.value) == "cpu: cpu.toml: pin needs whole ns >= 0 and an origin (-EINVAL)"
+    assert str(caught.value) == "hardware: cpu.toml: pin needs ns as int >= 0, and an origin (-EINVAL)"
