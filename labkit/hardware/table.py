@@ -22,8 +22,9 @@ def numbers(path: Path, key: str, kinds: Mapping[str, type]) -> dict[str, Any]:
     found = {}
     for name, kind in kinds.items():
         row = tables.get(name)
-        value = row.get(key) if isinstance(row, dict) and row.get("origin") else None
-        if type(value) is not kind or value < 0:
+        value: Any = row.get(key) if isinstance(row, dict) and row.get("origin") else None
+        fits = type(value) is kind
+        if not fits or value < 0:
             rule = f"needs {key} as {kind.__name__} >= 0, and an origin"
             raise BadInput("hardware", f"{path.name}: {name}", rule, errno.EINVAL)
         found[name] = value
