@@ -52,7 +52,7 @@ from labkit.trace.snapshot import DmaState, FolioState, MemoryMap, Snapshot, tra
 from labkit.trace.summary import summary
 from labkit.trace.trace import Trace
 from labkit.trace.tracer import Sink, Tracer
-from labkit.units import PAGE_SIZE, PFN_PHYS, UserAddr
+from labkit.units import PAGE_SIZE, PFN_PHYS, DmaAddr, PhysAddr, UserAddr
 
 DATA = next(path for path in (Path(__file__).parent / "data", Path(__file__).parent.parent / "data") if path.is_dir())
 """Device profiles and cost tables: inside an installed package, beside it in a checkout."""
@@ -202,7 +202,7 @@ class Machine:
 
     _BUILD: ClassVar = {"nvme": _build_nvme, "loop": _build_loop}
 
-    def _shared(self, order: int) -> tuple[int, int]:
+    def _shared(self, order: int) -> tuple[PhysAddr, DmaAddr]:
         """Take memory that driver and device share; return its physical and its bus address."""
         pfn = self.buddy.alloc_pages(order)
         self._kept.append((pfn, 1 << order, "slab"))

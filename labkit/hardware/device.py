@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 from labkit.hardware.clock import Clock
 from labkit.trace.events import Ranges
+from labkit.units import Sector
 
 
 class Command(NamedTuple):
@@ -19,7 +20,7 @@ class Command(NamedTuple):
     rq: int
     slot: int
     write: bool
-    sector: int
+    sector: Sector
     nbytes: int
     ranges: Ranges
 

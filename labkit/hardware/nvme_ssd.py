@@ -13,7 +13,7 @@ from labkit.hardware.device import Bus, BusFault, Command, Done, Server
 from labkit.hardware.table import numbers
 from labkit.scatter.payload import Range
 from labkit.trace.tracer import Emit
-from labkit.units import PAGE_SIZE
+from labkit.units import PAGE_SIZE, DmaAddr
 
 SQE_BYTES, CQE_BYTES = 64, 16
 OPCODE_WRITE, OPCODE_READ = 0x01, 0x02
@@ -55,10 +55,10 @@ class NvmeSsd:
         self.nbytes = profile.nbytes
         self._dies = [Server(env) for _ in range(profile.dies)]
         self._link = Server(env)
-        self._sq = self._cq = 0
+        self._sq = self._cq = DmaAddr(0)
         self._cq_slot, self._phase = 0, 1
 
-    def create_queues(self, sq: int, cq: int) -> None:
+    def create_queues(self, sq: DmaAddr, cq: DmaAddr) -> None:
         """Take the bus addresses of the submission and the completion queue (admin commands 01h and 05h)."""
         self._sq, self._cq = sq, cq
 

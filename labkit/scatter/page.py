@@ -4,9 +4,6 @@ from typing import NamedTuple
 
 from labkit.units import PFN_PHYS, Pfn, PhysAddr
 
-STRUCT_PAGE_BYTES = 64
-"""sizeof(struct page) on x86-64, Linux 6.18 (BTF): 1.5625 % of memory (MM-1)."""
-
 
 class Page(NamedTuple):
     """A handle of frame `pfn`; the kernel's is a pointer into the memmap."""

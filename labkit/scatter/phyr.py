@@ -30,7 +30,7 @@ class Phyr(NamedTuple):
 
 
 class PhyrList(tuple[Phyr, ...]):
-    """The memory of one IO: maximal phyrs in the order of the bytes (invariant 7).
+    """The memory of one IO: phyrs in the order of the bytes, no two neighbours of which could be one.
 
     A tuple, so that it is frozen, compares by value and costs one allocation.
     """

@@ -7,6 +7,7 @@ from simpy import Event
 from labkit.errors import SyscallError
 from labkit.hardware.clock import Clock
 from labkit.scatter.payload import Payload
+from labkit.units import Sector
 
 BIO_MAX_SIZE = (1 << 32) - 1
 """bi_size is 32 bits wide (BIO-1)."""
@@ -20,7 +21,7 @@ class Bio:
         "start", "why", "write",
     )  # fmt: skip
 
-    def __init__(self, env: Clock, bio: int, io: int, sector: int, payload: Payload, *, write: bool) -> None:
+    def __init__(self, env: Clock, bio: int, io: int, sector: Sector, payload: Payload, *, write: bool) -> None:
         """Begin unsubmitted; `remaining` counts its own submission too, so that it cannot end halfway through."""
         self.bio, self.io, self.sector, self.payload, self.write = bio, io, sector, payload, write
         self.nbytes = payload.nbytes

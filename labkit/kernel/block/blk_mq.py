@@ -15,6 +15,7 @@ from labkit.kernel.block.limits import QueueLimits
 from labkit.kernel.block.split import Piece, split_to_limits
 from labkit.kernel.drivers.ops import BlkMqOps, Request
 from labkit.trace.tracer import Emit
+from labkit.units import Sector
 
 
 class RequestQueue:
@@ -39,7 +40,7 @@ class RequestQueue:
         why, rq = None, None
         try:
             for piece in split_to_limits(vecs, sector, self.limits):
-                rest = sector + (piece.nbytes >> 9)
+                rest = Sector(sector + (piece.nbytes >> 9))
                 if rest < end:
                     self._emit(("BlockSplit", self.env.now, bio.io, bio.bio, sector, rest))
                 while not self._free:
@@ -61,7 +62,7 @@ class RequestQueue:
         self._waiting.append(turn)
         return turn
 
-    def _get_request(self, bio: Bio, sector: int, piece: Piece) -> Request:
+    def _get_request(self, bio: Bio, sector: Sector, piece: Piece) -> Request:
         """Give `piece` a tag and a request (blk_mq_get_new_requests)."""
         tag = self._free.pop()
         rq = Request(next(self._rqs), bio.io, tag, sector, piece, write=bio.write)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from labkit.errors import SyscallError
 from labkit.kernel.block.limits import QueueLimits
 from labkit.scatter.payload import Range, cut
-from labkit.units import PAGE_SIZE
+from labkit.units import PAGE_SIZE, Sector
 
 _LOW = PAGE_SIZE - 1
 
@@ -20,7 +20,7 @@ class Piece(NamedTuple):
     segments: int
 
 
-def get_max_io_size(limits: QueueLimits, sector: int) -> int:
+def get_max_io_size(limits: QueueLimits, sector: Sector) -> int:
     """Return the most bytes for an IO at `sector`: the end falls on a physical block where it can (SPLIT-2)."""
     lbs, pbs = limits.logical_block_size >> 9, limits.physical_block_size >> 9
     start = sector & (pbs - 1)
@@ -28,7 +28,7 @@ def get_max_io_size(limits: QueueLimits, sector: int) -> int:
     return ((end - start) if end > start else limits.max_sectors & ~(lbs - 1)) << 9
 
 
-def split_to_limits(vecs: Sequence[Range], sector: int, limits: QueueLimits) -> Iterator[Piece]:
+def split_to_limits(vecs: Sequence[Range], sector: Sector, limits: QueueLimits) -> Iterator[Piece]:
     """Yield the pieces of a bio of `vecs` (physical address, bytes) at `sector`, front first.
 
     Raises SyscallError EINVAL, before the piece concerned, for a vector that the device cannot address (SPLIT-3a) and
@@ -48,7 +48,7 @@ def split_to_limits(vecs: Sequence[Range], sector: int, limits: QueueLimits) -> 
         piece = cut(vecs[index : stop + 1], offset, nbytes)
         segments = walk.segments if nbytes == walk.nbytes else _count(piece, limits)
         yield Piece(piece, nbytes, segments)
-        sector += nbytes >> 9
+        sector = Sector(sector + (nbytes >> 9))
         index, offset = _advance(vecs, index, offset + nbytes)
 
 

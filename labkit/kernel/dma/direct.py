@@ -3,6 +3,7 @@
 from labkit.kernel.dma.ops import DmaMapping
 from labkit.scatter.payload import run_length
 from labkit.trace.events import Ranges
+from labkit.units import DmaAddr, PhysAddr
 
 
 class DirectMap:
@@ -18,6 +19,6 @@ class DirectMap:
     def unmap(self, mapping: DmaMapping) -> None:
         """Do nothing: dma_need_unmap is false."""
 
-    def alloc_coherent(self, phys: int, _nbytes: int) -> int:
+    def alloc_coherent(self, phys: PhysAddr, _nbytes: int) -> DmaAddr:
         """Return `phys`."""
-        return phys
+        return DmaAddr(phys)

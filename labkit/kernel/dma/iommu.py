@@ -7,7 +7,7 @@ from labkit.kernel.dma.iova import IovaDomain
 from labkit.kernel.dma.ops import DmaMapping
 from labkit.scatter.payload import run_length
 from labkit.trace.events import Ranges
-from labkit.units import PAGE_SHIFT, PAGE_SIZE
+from labkit.units import PAGE_SHIFT, PAGE_SIZE, DmaAddr, PhysAddr
 
 IOVA_STATE_BYTES = 16
 """sizeof(struct dma_iova_state): all that is kept for the unmap of a whole request (LAND-3)."""
@@ -71,11 +71,11 @@ class IommuMap:
             self._timer += 1
             self._flushed(1)
 
-    def alloc_coherent(self, phys: int, nbytes: int) -> int:
+    def alloc_coherent(self, phys: PhysAddr, nbytes: int) -> DmaAddr:
         """Map memory that driver and device share for good."""
         iova = self._iovas.alloc((nbytes + _LOW) >> PAGE_SHIFT) << PAGE_SHIFT
         self._iommu.map(iova, phys, nbytes)
-        return iova
+        return DmaAddr(iova)
 
     def _free(self, mapping: DmaMapping) -> None:
         ((addr, nbytes),) = mapping.dma

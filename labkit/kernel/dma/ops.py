@@ -3,6 +3,7 @@
 from typing import NamedTuple, Protocol
 
 from labkit.trace.events import Ranges
+from labkit.units import DmaAddr, PhysAddr
 
 
 class DmaMapping(NamedTuple):
@@ -29,7 +30,7 @@ class DmaMapOps(Protocol):
     def unmap(self, mapping: DmaMapping) -> None:
         """Take `mapping` back, with `syncs` IOTLB invalidations."""
 
-    def alloc_coherent(self, phys: int, nbytes: int) -> int:
+    def alloc_coherent(self, phys: PhysAddr, nbytes: int) -> DmaAddr:
         """Map memory that driver and device share for good; return its bus address."""
 
     @property

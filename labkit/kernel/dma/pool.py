@@ -4,7 +4,7 @@ import errno
 from typing import NamedTuple
 
 from labkit.errors import SyscallError
-from labkit.units import PAGE_SIZE
+from labkit.units import PAGE_SIZE, DmaAddr, PhysAddr
 
 
 class Block(NamedTuple):
@@ -19,7 +19,7 @@ class DmaPool:
 
     SMALL = 256
 
-    def __init__(self, phys: int, dma: int, nbytes: int) -> None:
+    def __init__(self, phys: PhysAddr, dma: DmaAddr, nbytes: int) -> None:
         """Hand out `nbytes` bytes (whole pages) at physical `phys`, which the device knows as `dma`."""
         self.phys, self.dma = phys, dma
         self._pages = list(range(nbytes - PAGE_SIZE, -1, -PAGE_SIZE))

@@ -18,7 +18,7 @@ from labkit.kernel.dma.pool import Block, DmaPool
 from labkit.kernel.drivers.ops import Request
 from labkit.scatter.payload import Range
 from labkit.trace.tracer import Emit
-from labkit.units import PAGE_SIZE
+from labkit.units import PAGE_SIZE, DmaAddr, PhysAddr
 
 _STATUS_ERRNO = {0x80: errno.EIO, 0x02: errno.EIO, 0x04: errno.EIO, 0x281: errno.ENODATA}
 """NVMe status to errno, by way of the block status (BLK-1): 281h, unrecovered read error, is BLK_STS_MEDIUM."""
@@ -27,10 +27,10 @@ _STATUS_ERRNO = {0x80: errno.EIO, 0x02: errno.EIO, 0x04: errno.EIO, 0x281: errno
 class Queues(NamedTuple):
     """The queue pair in memory that driver and controller share: physical and bus addresses, and entries."""
 
-    sq_phys: int
-    sq_dma: int
-    cq_phys: int
-    cq_dma: int
+    sq_phys: PhysAddr
+    sq_dma: DmaAddr
+    cq_phys: PhysAddr
+    cq_dma: DmaAddr
     depth: int
 
 

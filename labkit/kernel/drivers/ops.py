@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from labkit.hardware.clock import Steps
 from labkit.trace.events import Ranges
+from labkit.units import Sector
 
 Fitting = tuple[Ranges, int, int]
 """Vectors (physical address, bytes), their bytes in all, and the segments that were counted for them."""
@@ -15,7 +16,7 @@ class Request:
 
     __slots__ = ("blocks", "conversions", "end_io", "io", "nbytes", "rq", "sector", "segments", "tag", "vecs", "write")
 
-    def __init__(self, rq: int, io: int, tag: int, sector: int, piece: Fitting, *, write: bool) -> None:
+    def __init__(self, rq: int, io: int, tag: int, sector: Sector, piece: Fitting, *, write: bool) -> None:
         """Describe `piece` of a bio of IO `io`, that fits the queue, at `sector`."""
         self.rq, self.io, self.tag, self.sector, self.write = rq, io, tag, sector, write
         self.vecs, self.nbytes, self.segments = piece

@@ -8,7 +8,7 @@ from labkit.hardware.clock import Clock
 from labkit.kernel.block.bio import BIO_MAX_SIZE, Bio
 from labkit.kernel.block.limits import QueueLimits
 from labkit.scatter.payload import Payload
-from labkit.units import PAGE_SIZE, human_bytes
+from labkit.units import PAGE_SIZE, SECTOR_SHIFT, Sector, human_bytes
 
 BIO_MAX_VECS = 256
 
@@ -53,9 +53,8 @@ class BlockDeviceFile:
         """Return the bios for `payload` at byte `pos`: one, unless it is more than 32 bits of bytes (D-11)."""
         nbytes = payload.nbytes
         if nbytes <= BIO_MAX_SIZE:
-            return [Bio(self.env, next(self._bios), io, pos >> 9, payload, write=write)]
+            return [Bio(self.env, next(self._bios), io, Sector(pos >> SECTOR_SHIFT), payload, write=write)]
         most = BIO_MAX_SIZE // self.limits.logical_block_size * self.limits.logical_block_size
-        return [
-            Bio(self.env, next(self._bios), io, (pos + start) >> 9, payload.slice(start, most), write=write)
-            for start in range(0, nbytes, most)
-        ]
+        starts = range(0, nbytes, most)
+        parts = [(Sector((pos + start) >> SECTOR_SHIFT), payload.slice(start, most)) for start in starts]
+        return [Bio(self.env, next(self._bios), io, sector, part, write=write) for sector, part in parts]

@@ -2,7 +2,7 @@
 
 from labkit.scatter.page import Page
 from labkit.trace.snapshot import GUP_PIN_COUNTING_BIAS
-from labkit.units import MAX_PAGE_ORDER, PAGE_SHIFT, PMD_ORDER, Pfn, PhysAddr
+from labkit.units import MAX_PAGE_ORDER, PFN_PHYS, PHYS_PFN, PMD_ORDER, Pfn, PhysAddr
 
 
 class Folio:
@@ -52,7 +52,7 @@ class Folios:
 
     def phys_to_folio(self, addr: PhysAddr) -> Folio | None:
         """Return the folio that holds the byte at `addr`, or None: not all memory has one (D-17)."""
-        pfn = addr >> PAGE_SHIFT
+        pfn = PHYS_PFN(addr)
         for order in range(MAX_PAGE_ORDER + 1):
             folio = self.by_head.get(pfn >> order << order)
             if folio is not None and folio.order >= order:
@@ -61,7 +61,7 @@ class Folios:
 
     def page_folio(self, page: Page) -> Folio:
         """Return the folio of `page`, as compound_head does. Raises KeyError for a frame that is in none."""
-        folio = self.phys_to_folio(PhysAddr(page.pfn << PAGE_SHIFT))
+        folio = self.phys_to_folio(PFN_PHYS(page.pfn))
         if folio is None:
             raise KeyError(page)
         return folio

@@ -27,7 +27,7 @@ class PinLedger:
         """Let go of all that `token` pinned. Raises InvariantError for one that is not held: a double unpin."""
         pin = self.held.pop(token, None)
         if pin is None:
-            raise InvariantError("mm", f"pin token {token}", "is not held (invariant 2: pins)", errno.EINVAL)
+            raise InvariantError("mm", f"pin token {token}", "is not held, and is let go of (PHYR-17)", errno.EINVAL)
         return pin
 
     def covers(self, addr: int, nbytes: int) -> bool:

@@ -28,7 +28,7 @@ def test_a_double_unpin_breaks_an_invariant():
     ledger.unpin(token)
     with pytest.raises(InvariantError) as caught:
         ledger.unpin(token)
-    assert str(caught.value) == "mm: pin token 1 is not held (invariant 2: pins) (-EINVAL)"
+    assert str(caught.value) == "mm: pin token 1 is not held, and is let go of (PHYR-17) (-EINVAL)"
 
 
 @pytest.mark.parametrize(
