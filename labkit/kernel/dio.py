@@ -92,8 +92,10 @@ class DirectIO:
         now, policy = self.env.now, self.currency.policy
         dio.token = iocb.mm.ledger.pin(iocb.io, now, policy, hold.ranges)
         dio.holds[dio.token] = hold
-        cost = (hold.ptes, hold.atomics, hold.struct_pages, hold.descriptor_bytes)
-        self._emit(("GupPin", now, iocb.io, dio.token, policy, iocb.buf + dio.start, hold.ranges, *cost))
+        self._emit((
+            "GupPin", now, iocb.io, dio.token, policy, iocb.buf + dio.start, hold.ranges, hold.ptes, hold.atomics,
+            hold.struct_pages, hold.descriptor_bytes,
+        ))  # fmt: skip
         return hold
 
     def _bios(self, dio: _Dio, hold: Hold) -> list[Bio]:

@@ -78,9 +78,11 @@ class NvmeDriver:
         slot = self._tail
         self.ram.view(self.queues.sq_phys + slot * SQE_BYTES, SQE_BYTES)[:] = sqe
         self._tail = (slot + 1) % self.queues.depth
-        lists = sum(block.nbytes for block in rq.blocks)
-        cmd = (rq.tag, rq.sector, rq.nbytes, prps[0], prp2, len(prps), lists, sqe.hex())
-        self._emit(("NvmeSetupCmd", self.env.now, rq.io, rq.rq, *cmd))
+        lists = sum([block.nbytes for block in rq.blocks])
+        self._emit((
+            "NvmeSetupCmd", self.env.now, rq.io, rq.rq, rq.tag, rq.sector, rq.nbytes, prps[0], prp2, len(prps), lists,
+            sqe.hex(),
+        ))  # fmt: skip
         return slot
 
     def _write_lists(self, entries: Sequence[int]) -> tuple[tuple[Block, ...], int]:
