@@ -11,8 +11,8 @@ from heapq import heappop, heappush
 from typing import Any, cast
 
 from simpy import Environment, Event
-from simpy.core import EmptySchedule
-from simpy.events import NORMAL
+from simpy.core import EmptySchedule, StopSimulation
+from simpy.events import NORMAL, EventPriority
 
 from labkit.units import Nsec
 
@@ -36,10 +36,11 @@ class Clock(Environment):
         """Call `call(*args)` after `delay` ns."""
         heappush(self._queue, (self._now + delay, NORMAL, next(self._eid), None, call, args))  # type: ignore[misc]
 
-    def skip(self, delay: int) -> bool:
-        """Let `delay` ns pass at once if nothing else happens in them; return whether that was so."""
-        due = self._now + delay
-        if self._shared or (self._queue and self._queue[0][0] <= due):
+    def sleep(self, delay: int, resume: Callable[[], None]) -> bool:
+        """Let `delay` ns pass: at once where nothing else happens in them (True), else until `resume` is called."""
+        due, queue = self._now + delay, self._queue
+        if self._shared or (queue and queue[0][0] <= due):
+            heappush(queue, (due, NORMAL, next(self._eid), None, resume, ()))  # type: ignore[misc]
             return False
         self._now = due
         return True
@@ -55,17 +56,26 @@ class Clock(Environment):
         except IndexError:
             raise EmptySchedule from None
         self._now = entry[0]
-        event = entry[3]
-        if event is None:
+        if entry[3] is None:
             entry[4](*entry[5])
-            return
-        callbacks, event.callbacks = event.callbacks, None
+        else:
+            self._fire(entry[3])
+
+    def _fire(self, event: Event) -> None:
+        """Call whoever waits for `event`, as simpy.Environment.step does."""
+        callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]  # as SimPy marks what has fired
         self._shared = len(callbacks) > 1  # whoever is told first must not let time pass for the others
-        for callback in callbacks:
-            callback(event)
-        self._shared = False
-        if not event._ok and not event.defused:  # noqa: SLF001 - as simpy.Environment.step does
-            raise event._value  # noqa: SLF001
+        try:
+            for callback in callbacks:
+                callback(event)
+        except StopSimulation:  # the others are told when the clock runs again
+            event.callbacks = callbacks[callbacks.index(callback) + 1 :]
+            self.schedule(event, EventPriority(-1))
+            raise
+        finally:
+            self._shared = False
+        if not event.ok and not event.defused:
+            raise cast("BaseException", event.value)
 
 
 class Job(Event):
@@ -78,24 +88,22 @@ class Job(Event):
         clock.later(0, self._resume)
 
     def _resume(self, event: Event | None = None) -> None:
+        clock, send = self._clock, self._work.send
         try:
-            wait = self._work.send(None) if event is None else self._deliver(event)
-            while isinstance(wait, int) and self._clock.skip(wait):
-                wait = self._work.send(None)
+            wait = send(None) if event is None else self._deliver(event)
+            while isinstance(wait, int):
+                if not clock.sleep(wait, self._resume):
+                    return
+                wait = send(None)
         except StopIteration as end:
             self.succeed(end.value)
         except Exception as bad:  # noqa: BLE001 - whoever waits for the job gets it
             self.fail(bad)
         else:
-            self._wait_for(wait)
-
-    def _wait_for(self, wait: Wait) -> None:
-        if isinstance(wait, int):
-            self._clock.later(wait, self._resume)
-        elif wait.callbacks is None:
-            self._clock.later(0, self._resume, wait)
-        else:
-            wait.callbacks.append(self._resume)
+            if wait.callbacks is None:
+                clock.later(0, self._resume, wait)
+            else:
+                wait.callbacks.append(self._resume)
 
     def _deliver(self, event: Event) -> Wait:
         if event.ok:

@@ -251,3 +251,20 @@ def test_a_run_may_stop_at_an_instant():
         clock.later(at, seen.append, at)
     clock.run(until=6)
     assert (seen, clock.now) == ([1, 5], 6)
+
+
+def test_who_waits_for_the_event_that_stops_the_clock_is_told_when_it_runs_again():
+    clock, told = Clock(), []
+    event = clock.event()
+
+    def waiter():
+        yield 1  # so that it comes after the stop in the event's own list
+        yield event
+        told.append(clock.now)
+
+    clock.job(waiter())
+    clock.later(10, event.succeed)
+    clock.run(until=event)
+    assert told == []
+    clock.run()
+    assert told == [10]
