@@ -59,7 +59,7 @@ DATA = next(path for path in (Path(__file__).parent / "data", Path(__file__).par
 
 _CURRENCIES: dict[str, Callable[[], Currency]] = {"phyr": PhyrCurrency, "page": PageCurrency}
 _ORIGIN = {
-    "phyr": {"memory": "proposed (Wilcox, 2022 and 2024)", "pins": "ours (a ledger of ranges)"},
+    "phyr": {"memory": "proposed (Wilcox, 2022 and 2024)", "pins": "ours (the ledger), as a whole: proposed"},
     "page": {"memory": "upstream 6.18", "pins": "upstream 6.18"},
 }
 _LOOP_BYTES = 16 << 30
@@ -85,6 +85,8 @@ class Machine:
         self._aged: dict[int, int] = {}
         self._exit = ExitStack()
         self._result: dict[str, Any] = {}
+        self.error: LabkitError | None = None
+        """What the IO of `run` met."""
         self.mms: list[Mm] = []
         self.dma: DmaMapOps = DirectMap()
         self.nvme: NvmeDriver | None = None
@@ -114,14 +116,13 @@ class Machine:
         None), and what was run.
         """
         self.scenario.check_device(self.device.nbytes)
-        error, verified = None, False
+        self.error, verified = None, False
         try:
             verified = self._run(self.task())
         except LabkitError as bad:
-            error = bad
-        self._result = {"verified": verified, "error": str(error) if error else None}
+            self.error = bad
+        self._result = {"verified": verified, "error": str(self.error) if self.error else None}
         told = {"system": self.scenario.system, "device": self.scenario.device, "seed": self.scenario.seed}
-        self.error = error
         return {**told, **summary(self.trace), **self._result, "scenario": self.scenario.model_dump(mode="json")}
 
     @property

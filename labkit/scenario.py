@@ -29,8 +29,8 @@ def _no_spaces(value: object) -> object:
     return value.replace(" ", "") if isinstance(value, str) else value
 
 
-Words = BeforeValidator(_no_spaces)
-_BYTES: TypeAdapter[ByteSize] = TypeAdapter(Annotated[ByteSize, Words])
+_Spaced = BeforeValidator(_no_spaces)
+_BYTES: TypeAdapter[ByteSize] = TypeAdapter(Annotated[ByteSize, _Spaced])
 
 
 class Scenario(BaseModel):
@@ -42,12 +42,12 @@ class Scenario(BaseModel):
     system: Literal["phyr", "page"] = "phyr"
     device: Literal["nvme", "loop"] = "nvme"
     op: Literal["read", "write"] = "read"
-    size: Annotated[ByteSize, Words, Field(ge=1, le=_TIB)] = ByteSize(1 << 20)
-    offset: Annotated[ByteSize, Words, Field(ge=0, le=1 << 62)] = ByteSize(0)
-    folio: Annotated[Literal["4KiB", "64KiB", "2MiB"], Words] = "4KiB"
+    size: Annotated[ByteSize, _Spaced, Field(ge=1, le=_TIB)] = ByteSize(1 << 20)
+    offset: Annotated[ByteSize, _Spaced, Field(ge=0, le=1 << 62)] = ByteSize(0)
+    folio: Annotated[Literal["4KiB", "64KiB", "2MiB"], _Spaced] = "4KiB"
     fragmentation: float = Field(0.6, ge=0, le=1)
     iommu: Literal["off", "lazy", "strict"] = "lazy"
-    ram: Annotated[ByteSize, Words, Field(ge=64 << 20, le=16 * _TIB)] = ByteSize(4 << 30)
+    ram: Annotated[ByteSize, _Spaced, Field(ge=64 << 20, le=16 * _TIB)] = ByteSize(4 << 30)
     seed: int = Field(1, ge=0, lt=1 << 63)
     buffer: Literal["mapped", "readonly", "unmapped"] = "mapped"
     """What the IO finds at the address that it is given."""

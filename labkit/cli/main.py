@@ -37,7 +37,9 @@ Op = Annotated[str | None, _knob("op", "read or write.")]
 Size = Annotated[str | None, _knob("size", "Bytes of the IO, such as 4096 or 1MiB.")]
 Offset = Annotated[str | None, _knob("offset", "Where on the device, in bytes.")]
 Folio = Annotated[str | None, _knob("folio", "What the buffer is made of: 4KiB, 64KiB or 2MiB.")]
-Fragmentation = Annotated[str | None, _knob("fragmentation", "0.0 (fresh boot) to 1.0 (no two folios touch).")]
+Fragmentation = Annotated[
+    str | None, _knob("fragmentation", "0.0 (fresh boot) to 1.0 (in half of memory no two folios touch).")
+]
 Iommu = Annotated[str | None, _knob("iommu", "off, lazy or strict.")]
 Ram = Annotated[str | None, _knob("ram", "Memory of the machine.")]
 Seed = Annotated[str | None, _knob("seed", "The same seed, the same run.")]

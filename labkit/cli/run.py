@@ -56,4 +56,4 @@ def _write(path: Path, write: Callable[[], None]) -> None:
     try:
         write()
     except OSError as bad:
-        raise BadInput("export", str(path), f"cannot be written: {bad.strerror}", bad.errno or errno.EIO) from None
+        raise BadInput("file", str(path), f"cannot be written: {bad.strerror}", bad.errno or errno.EIO) from None

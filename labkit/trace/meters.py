@@ -33,7 +33,7 @@ class Meters:
                 self.descriptor_bytes += rec.descriptor_bytes
                 self.pin_atomics += rec.atomics
                 self.struct_pages_touched += rec.struct_pages
-                self.conversions += rec.struct_pages
+                self.conversions += rec.struct_pages  # each page that was found is folded into a bio_vec
             case GupUnpin():
                 self.pin_atomics += rec.atomics
                 self.struct_pages_touched += rec.struct_pages
@@ -54,7 +54,7 @@ class Meters:
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """How many bytes were pinned and let go of, in 4 KiB frames, and how many are held still."""
+    """How many 4 KiB frames were pinned and let go of, and how many are held still."""
 
     taken: int
     released: int

@@ -65,6 +65,8 @@ def _origin(trace: Trace, rec: Record, *, proposed: bool) -> str:
     upstream = f"upstream {trace.meta.get('kernel', '')}".strip()
     if isinstance(rec, DeviceStart | DeviceDma):
         return str(told.get("device", "ours"))
+    if isinstance(rec, GupUnpin) and "pins" in told:
+        return str(told["pins"])
     if isinstance(rec, GupPin | GupUnpin):
         return str(told.get("memory", "proposed" if proposed else upstream))
     return upstream

@@ -66,7 +66,7 @@ def loops_over(place):
             "scenario: offset=17179869184 + size=1048576 ends beyond the device of 16 GiB (DIO-1) (-ENOSPC)",
         ),
         ("--scenario none.toml", "scenario: none.toml cannot be read: No such file or directory (-ENOENT)"),
-        ("--save none/x.json", "export: none/x.json cannot be written: No such file or directory (-ENOENT)"),
+        ("--save none/x.json", "file: none/x.json cannot be written: No such file or directory (-ENOENT)"),
         ("--colour red", "labkit: No such option: --colour; see labkit --help (-EINVAL)"),
         ("extra", "labkit: Got unexpected extra argument(s) (extra); see labkit --help (-EINVAL)"),
     ],

@@ -17,7 +17,7 @@ Kept = tuple[int, int, str]
 
 _KINDS, _WEIGHTS = ("anon", "file", "slab", "pagetable"), (0.4, 0.4, 0.15, 0.05)
 _MEAN_KEPT = 3.0
-"""Mean length, in blocks, of what stays between two freed runs."""
+"""Mean length, in pages, of what stays between two freed runs, where memory is plentiful; else one block stays."""
 
 
 def age(buddy: Buddy, fragmentation: float, order: int, blocks: int, seed: int) -> list[Kept]:
@@ -25,7 +25,8 @@ def age(buddy: Buddy, fragmentation: float, order: int, blocks: int, seed: int) 
 
     An earlier life fills whole 4 MiB blocks, then lets go of runs of random length, in random order, never two that
     touch; so at 1.0 no two neighbours in the order of allocation are neighbours in memory, and at 0.0 nothing is aged.
-    Returns what stays allocated. Deterministic for a seed. Raises BadInput outside [0, 1].
+    At most half of each zone is aged: what a larger buffer takes beyond that lies as on a fresh boot. Returns what
+    stays allocated. Deterministic for a seed. Raises BadInput outside [0, 1].
     """
     if not 0 <= fragmentation <= 1:
         raise BadInput("memory", f"fragmentation={fragmentation}", "is not between 0 and 1", errno.EINVAL)
@@ -44,8 +45,9 @@ def _age_zone(zone: Zone, fraction: float, order: int, want: int, rng: np.random
     """Age `zone` until `want` blocks are free in runs, or half of it is used up; return how many are."""
     runs: list[range] = []
     freed, reserve = 0, (zone.end - zone.start) // 2
+    stays = _MEAN_KEPT if order == 0 and want * (_MEAN_KEPT * fraction + 1) < reserve else 1.0
     while freed < want and zone.end - zone.virgin > reserve and (start := zone.take_virgin()) is not None:
-        for run in _earlier_life(start, fraction, order, rng, kept):
+        for run in _earlier_life(start, fraction, order, stays, rng, kept):
             runs.append(run)
             freed += len(run)
     hot = zone.pcp.setdefault(order, [])
@@ -55,12 +57,12 @@ def _age_zone(zone: Zone, fraction: float, order: int, want: int, rng: np.random
 
 
 def _earlier_life(
-    start: int, fraction: float, order: int, rng: np.random.Generator, kept: list[Kept]
+    start: int, fraction: float, order: int, stays: float, rng: np.random.Generator, kept: list[Kept]
 ) -> Iterator[range]:
     """Yield the runs of blocks that one 4 MiB block lets go of; note in `kept` what it does not."""
     step, at, end = 1 << order, start, start + (1 << MAX_PAGE_ORDER)
     while at < end:
-        stay = min(int(rng.geometric(1 / _MEAN_KEPT)) if order == 0 else 1, (end - at) // step)
+        stay = min(int(rng.geometric(1 / stays)), (end - at) // step)
         kept.append((at, stay * step, _KINDS[int(rng.choice(len(_KINDS), p=_WEIGHTS))]))
         at += stay * step
         run = min(int(rng.geometric(fraction)), (end - at) // step)

@@ -84,13 +84,25 @@ class Buddy:
 
     def alloc_pages(self, order: int) -> Pfn:
         """Return the first frame of a free block of 2**`order` frames. Raises SyscallError ENOMEM without one."""
-        for zone in self.zones:
-            pfn = zone.rmqueue(order)
-            if pfn is not None:
-                return pfn
+        pfn = self._rmqueue(order)
+        if pfn is None:
+            self.drain_all_pages()
+            pfn = self._rmqueue(order)
+        if pfn is not None:
+            return pfn
         raise SyscallError(
             "mm", f"a block of {human_bytes(PAGE_SIZE << order)}", "is not to be had in any zone", errno.ENOMEM
         )
+
+    def drain_all_pages(self) -> None:
+        """Give the hot lists back to the free lists, where they merge: what the kernel does before it gives up."""
+        for zone in self.zones:
+            for order, blocks in zone.pcp.items():
+                while blocks:
+                    zone.free_one_page(blocks.pop(), order)
+
+    def _rmqueue(self, order: int) -> Pfn | None:
+        return next((pfn for zone in self.zones if (pfn := zone.rmqueue(order)) is not None), None)
 
     def free_pages(self, pfn: Pfn, order: int) -> None:
         """Give back the block of 2**`order` frames at `pfn`."""

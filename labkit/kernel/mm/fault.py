@@ -8,7 +8,7 @@ from labkit.kernel.mm.buddy import Buddy
 from labkit.kernel.mm.folio import Folio, Folios, map_refs
 from labkit.kernel.mm.page_table import PAGE_PRESENT
 from labkit.kernel.mm.pin import PinLedger
-from labkit.kernel.mm.vma import VMA, AddressSpace
+from labkit.kernel.mm.vma import VMA, MmStruct
 from labkit.scatter.payload import Range, run_length
 from labkit.trace.tracer import Emit
 from labkit.units import PAGE_SHIFT, PAGE_SIZE, PFN_PHYS, Nsec, PhysAddr, UserAddr
@@ -27,13 +27,13 @@ class Mm:
         a fresh page is zeros. `task` counts from 0 the tasks of the machine.
         """
         self.buddy, self.folios, self.ledger = buddy, folios, ledger
-        self.space = AddressSpace(task)
+        self.space = MmStruct(task)
         self._wipe = wipe
         self._emit, self._now = emit, now
         self._orphans: dict[int, Folio] = {}
 
     def mmap(self, nbytes: int, prot: str = "rw-", name: str = "anon", order: int = 0) -> UserAddr:
-        """Map `nbytes` of anonymous memory; nothing is allocated before it is touched. Errors: AddressSpace.mmap."""
+        """Map `nbytes` of anonymous memory; nothing is allocated before it is touched. Errors: MmStruct.mmap."""
         vma = self.space.mmap(nbytes, prot, name, order)
         self._emit(("Mmap", self._now(), 0, vma.start, vma.end - vma.start, prot, name))
         return UserAddr(vma.start)

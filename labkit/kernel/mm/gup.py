@@ -35,8 +35,8 @@ def get_user_phyrs(mm: Mm, addr: UserAddr, nbytes: int, *, write: bool) -> Phyrs
     """Translate `nbytes` of user memory from `addr` on into the fewest physical ranges, as a whole (PHYR-12).
 
     `write`: the IO will write to this memory, as a read from a file does. Nothing is pinned here: the caller enters
-    the ranges into the ledger. Raises SyscallError in the order of check_vma_flags: EFAULT for addresses that are not
-    mapped (MM-4) or lack the right, ENOMEM where a fault finds no frame; then nothing is held.
+    the ranges into the ledger. Raises SyscallError: EFAULT for addresses that are not mapped (MM-4) or lack the right,
+    ENOMEM where a fault finds no frame; then nothing is held.
     """
     vma = mm.space.find_vma(addr)
     offset = addr & _PAGE_LOW

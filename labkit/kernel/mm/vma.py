@@ -33,8 +33,8 @@ class VMA:
         return PAGE_PRESENT | PAGE_USER | leaf | (PAGE_RW if "w" in self.prot else 0)
 
 
-class AddressSpace:
-    """The mappings of one task (mm_struct)."""
+class MmStruct:
+    """The mappings of one task (struct mm_struct)."""
 
     def __init__(self, task: int = 0) -> None:
         """Begin empty; `task` counts from 0 the tasks of the machine."""

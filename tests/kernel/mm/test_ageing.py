@@ -78,3 +78,12 @@ def test_half_of_a_zone_stays_young():
 def test_nonsense_is_refused(value):
     with pytest.raises(BadInput, match=rf"^memory: fragmentation={value} is not between 0 and 1 \(-EINVAL\)$"):
         age(Buddy(64 << 20), value, 0, 1, 1)
+
+
+def test_where_memory_is_short_less_of_it_stays_so_that_more_lies_scattered():
+    buddy = Buddy(256 << 20)
+    zone = buddy.zones[0]
+    half = (zone.end - zone.start) // 2
+    kept = age(buddy, 1.0, 0, half // 2, 1)
+    assert len(zone.pcp[0]) >= half // 2 - 1024
+    assert {frames for _pfn, frames, _kind in kept} == {1}

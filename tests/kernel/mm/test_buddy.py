@@ -161,3 +161,15 @@ def test_frames_are_neither_lost_nor_handed_out_twice(steps):
         buddy.free_pages(pfn, order)
     zone = buddy.zones[0]
     assert lists(zone) == ({10: list(range(4096, zone.virgin, 1024))} if zone.virgin > 4096 else {})
+
+
+def test_before_it_gives_up_the_hot_lists_are_drained_and_merge():
+    buddy = Buddy(64 << 20)
+    zone = buddy.zones[0]
+    blocks = [buddy.alloc_pages(10) for _ in range((zone.end - zone.start) >> 10)]
+    zone.pcp[0] = list(range(blocks[0], blocks[0] + 1024))
+    assert buddy.nr_free == 1024
+    assert buddy.alloc_pages(10) == blocks[0]
+    assert buddy.nr_free == 0
+    with pytest.raises(SyscallError, match="ENOMEM"):
+        buddy.alloc_pages(0)

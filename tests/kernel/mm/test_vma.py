@@ -3,13 +3,13 @@ import itertools
 import pytest
 
 from labkit.errors import BadInput, SyscallError
-from labkit.kernel.mm.vma import AddressSpace
+from labkit.kernel.mm.vma import MmStruct
 
 BASE = 0x7F00_0000_0000
 
 
 def space_of(*sizes, order=0):
-    space = AddressSpace()
+    space = MmStruct()
     return space, [space.mmap(nbytes, "rw-", "anon", order) for nbytes in sizes]
 
 
@@ -32,25 +32,25 @@ def test_an_address_belongs_to_the_mapping_that_holds_it():
     assert space.find_vma(second.start) is second
     assert space.find_vma(BASE - 1) is None
     assert space.find_vma(-1) is None
-    assert AddressSpace().find_vma(BASE) is None
+    assert MmStruct().find_vma(BASE) is None
 
 
 @pytest.mark.parametrize(
     ("prot", "order", "flags"), [("rw-", 0, 0b111), ("r--", 0, 0b101), ("rw-", 4, 0b111), ("rw-", 9, 0b10000111)]
 )
 def test_entries_carry_the_rights_and_a_leaf_says_so(prot, order, flags):
-    assert AddressSpace().mmap(4096, prot, "anon", order).pte_flags == flags
+    assert MmStruct().mmap(4096, prot, "anon", order).pte_flags == flags
 
 
 @pytest.mark.parametrize("nbytes", [0, -4096])
 def test_a_mapping_of_nothing_is_refused(nbytes):
     with pytest.raises(BadInput) as caught:
-        AddressSpace().mmap(nbytes, "rw-", "anon", 0)
+        MmStruct().mmap(nbytes, "rw-", "anon", 0)
     assert str(caught.value) == f"mmap: length={nbytes} is not a positive number of bytes (-EINVAL)"
 
 
 def test_the_address_space_ends():
-    space = AddressSpace()
+    space = MmStruct()
     with pytest.raises(SyscallError) as caught:
         space.mmap(1 << 41, "rw-", "anon", 0)
     assert str(caught.value) == "mmap: 2048 GiB does not fit into the address space (-ENOMEM)"
@@ -58,11 +58,11 @@ def test_the_address_space_ends():
 
 
 def test_each_task_has_a_terabyte_of_its_own():
-    assert [AddressSpace(task).mmap(4096, "rw-", "anon", 0).start for task in range(3)] == [
+    assert [MmStruct(task).mmap(4096, "rw-", "anon", 0).start for task in range(3)] == [
         BASE, 0x7D00_0000_0000, 0x7B00_0000_0000,
     ]  # fmt: skip
     with pytest.raises(SyscallError, match="ENOMEM"):
-        AddressSpace(1).mmap(1 << 40, "rw-", "anon", 0)
+        MmStruct(1).mmap(1 << 40, "rw-", "anon", 0)
 
 
 def test_a_mapping_is_removed_by_its_start_alone():
