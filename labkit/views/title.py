@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 from labkit.scatter.payload import run_length
+from labkit.trace.events import MmPageAlloc
 from labkit.trace.trace import Trace
-from labkit.units import human_bytes, human_ns
+from labkit.units import PAGE_SIZE, human_bytes, human_ns
 from labkit.views.captions import device_name, scenario
 from labkit.views.journey import Io, Journey
 from labkit.views.words import capital, count, errno_name, errno_sentence
@@ -61,7 +62,7 @@ def _under(trace: Trace, trip: Journey) -> str:
         parts.append(f"{sum(io.ret or 0 for io in trip.ios):,} bytes in {human_ns(took)} of {_clock(trace)} time")
     else:
         parts.append("not finished when the trace ends")
-    knobs = [text for text in (_knob(trace, "system"), _iommu(trace), _knob(trace, "folio", "folios of ")) if text]
+    knobs = [text for text in (_system(trace), _iommu(trace), _folios(trace)) if text]
     sentences = [parts, knobs, _recorded(trace)]
     return " ".join(f"{capital(', '.join(words))}." for words in sentences if words)
 
@@ -85,9 +86,15 @@ def _clock(trace: Trace) -> str:
     return str(device.get("clock", "machine")) if isinstance(device, dict) else "machine"
 
 
-def _knob(trace: Trace, key: str, before: str = "") -> str:
-    value = scenario(trace, key)
-    return f"{before or key + ' '}{value}" if value else ""
+def _system(trace: Trace) -> str:
+    value = scenario(trace, "system")
+    return f"system {value}" if value else ""
+
+
+def _folios(trace: Trace) -> str:
+    """Return the sizes of the folios that came, not of those that a scenario asked for: a task may map others."""
+    orders = sorted({rec.order for rec in trace.of(MmPageAlloc)})
+    return f"folios of {' and '.join(human_bytes(PAGE_SIZE << order) for order in orders)}" if orders else ""
 
 
 def _iommu(trace: Trace) -> str:

@@ -1,3 +1,4 @@
+from labkit.trace.events import MmPageAlloc
 from labkit.trace.trace import Trace
 from labkit.views.journey import journey
 from labkit.views.title import title
@@ -11,7 +12,7 @@ def test_one_read(small):
     assert told(small).head == "One 12 KiB direct read, two physical ranges"
     assert told(small).under == (
         "Pinned as whole ranges, one request to nvme0n1, 12,288 bytes in 72.40 µs of simulated time. "
-        "System phyr, IOMMU lazy, folios of 4KiB."
+        "System phyr, IOMMU lazy, folios of 4 KiB."
     )
 
 
@@ -33,7 +34,7 @@ def test_nothing_is_said_to_be_nothing(small, traces):
 def test_a_recording_is_said_to_be_one(small):
     made = {"recorded": {"date": "2026-11-22", "kernel": "6.18.44"}}
     trace = Trace(small.records, small.memory, {**small.meta, **made})
-    assert told(trace).under.endswith("folios of 4KiB. Recorded on 2026-11-22, Linux 6.18.44.")
+    assert told(trace).under.endswith("folios of 4 KiB. Recorded on 2026-11-22, Linux 6.18.44.")
     assert "ecorded" not in told(small).under
 
 
@@ -41,3 +42,10 @@ def test_a_failure_is_told_in_the_words_of_the_layer_that_refused(traces):
     said = "gup: addr=0x7e0000000000 is not mapped (MM-4) (-EFAULT)"
     trace = Trace(traces.FAILED.records, traces.FAILED.memory, {**traces.FAILED.meta, "error": said})
     assert told(trace).under.startswith(f"The system call stopped short: {said}")
+
+
+def test_the_folios_are_those_that_came_whatever_the_scenario_asked_for(small):
+    large = tuple(rec._replace(order=4) if isinstance(rec, MmPageAlloc) else rec for rec in small.records)
+    assert "folios of 64 KiB." in told(Trace(large, small.memory, small.meta)).under
+    none = tuple(rec for rec in small.records if not isinstance(rec, MmPageAlloc))
+    assert "folios" not in told(Trace(none, small.memory, small.meta)).under
