@@ -146,10 +146,12 @@ def name(plan: Layout, group: Group) -> str:
         return ""
     phyr = plan.trip.phyrs[unit.first]
     word = f"{'phyr' if phyr.policy == 'range' else 'range'} {unit.first}"
+    if unit.phyrs > 1:
+        return f"{word}–{unit.first + unit.phyrs - 1}"
     if unit.nbytes < phyr.nbytes:
         parts = [i for i, other in enumerate(plan.units) if other.first == unit.first]
         return f"{word}, {parts.index(group.first) + 1}/{len(parts)}"
-    return word if unit.phyrs == 1 else f"{word}–{unit.first + unit.phyrs - 1}"
+    return word
 
 
 def stop(plan: Layout) -> Stop | None:

@@ -4,6 +4,7 @@ from itertools import groupby
 
 import pytest
 
+from labkit.machine import Machine
 from labkit.views.journey import NEVER
 from labkit.views.memory import MOST_SHAPES, memory
 
@@ -126,3 +127,19 @@ def test_whatever_the_size_of_the_io_the_shapes_are_bounded(traces, pages):
 def test_hostile_strings_pass_as_they_are_and_short(traces):
     texts = memory(traces.HOSTILE).texts["text"]
     assert "<img src=x o" in texts
+
+
+def test_a_name_tells_of_every_phyr_that_a_box_stands_for():
+    """Twelve phyrs of 64 KiB, the fifth and the tenth of 192: requests of 128 KiB end inside both of them."""
+    machine = Machine(ram="4 GiB", fragmentation=0.6, seed=11)
+    task = machine.task()
+    buf = task.mmap("1 MiB", folio="64 KiB")
+    zone = machine.buddy.zones[0]
+    lengths, base = [1, 1, 1, 1, 3, 1, 1, 1, 1, 3, 1, 1], zone.start + 2048
+    frames = [base + i * 256 + k * 16 for i, n in enumerate(lengths) for k in range(n)]
+    zone.pcp[4] = frames[::-1]
+    task.pread(task.open("/dev/nvme0n1"), buf, "1 MiB")
+    names = [text for text in memory(machine.trace).labels["text"] if text.startswith("phyr")]
+    assert names[:8] == [
+        "phyr 0–1", "phyr 2–3", "phyr 4, 1/2", "phyr 4–5", "phyr 6–7", "phyr 8–9", "phyr 9, 2/2", "phyr 10–11",
+    ]  # fmt: skip
