@@ -12,6 +12,9 @@ LabkitError
 import errno as _errno
 from typing import ClassVar
 
+_NAMES: dict[int, str] = dict(_errno.errorcode) | {_errno.EOPNOTSUPP: "EOPNOTSUPP", _errno.EAGAIN: "EAGAIN"}
+"""Where two names have one number, the kernel's."""
+
 
 class LabkitError(Exception):
     """An error of the lab: `layer` (who speaks), `value` and `rule` (what it saw and what it wants), `errno`."""
@@ -66,4 +69,4 @@ class InvariantError(LabkitError, AssertionError):
 
 def errno_name(errno: int) -> str:
     """Return '-EINVAL' for 22, and '-errno N' for a number without a name."""
-    return "-" + _errno.errorcode.get(errno, f"errno {errno}")
+    return "-" + _NAMES.get(errno, f"errno {errno}")

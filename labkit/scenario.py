@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ByteSize,
@@ -20,13 +21,34 @@ from pydantic import (
 from labkit.errors import BadInput, ScenarioError
 from labkit.units import human_bytes
 
-FOLIO_ORDER = {"4KiB": 0, "64KiB": 4, "2MiB": 9}
-"""Folio sizes that a buffer may be made of, and their order."""
+FOLIO_ORDER = {
+    "4KiB": 0, "16KiB": 2, "32KiB": 3, "64KiB": 4, "128KiB": 5, "256KiB": 6, "512KiB": 7, "1MiB": 8, "2MiB": 9,
+}  # fmt: skip
+"""Folio sizes that anonymous memory may be made of, and their order; order 1 is none of them (THP_ORDERS_ALL_ANON)."""
+KINDS = (
+    *FOLIO_ORDER, "hugetlb", "hugetlb1g", "file", "file-private", "file-4MiB", "memfd", "secretmem", "zero", "ksm",
+    "fork-shared", "fsdax", "devdax", "p2pdma", "device-coherent", "device-private", "gpu", "vfio", "foreign",
+    "guest-memfd", "guest-memfd-private", "hidden", "vvar", "pfnmap-ram", "cxl", "registered", "kvec",
+)  # fmt: skip
+"""What a buffer may be made of: folios of a size, or another kind of memory (data/kinds.toml)."""
 _TIB = 1 << 40
+Hazard = Literal[
+    "munmap", "mprotect", "migrate", "compact", "fork", "truncate", "ksm", "unplug", "unplug-surprise", "early-unpin",
+    "double-unpin", "missing-unpin",
+]  # fmt: skip
+"""What may happen to memory while a device uses it: an act of machine/hazards/acts.py."""
+_HAPPENS_TO = {"truncate": "file", "unplug": "gpu", "unplug-surprise": "gpu"}
 
 
 def _no_spaces(value: object) -> object:
     return value.replace(" ", "") if isinstance(value, str) else value
+
+
+def _known_kind(value: str) -> str:
+    if value not in KINDS:
+        msg = f"is none of {', '.join(KINDS)}"
+        raise ValueError(msg)
+    return value
 
 
 _Spaced = BeforeValidator(_no_spaces)
@@ -44,7 +66,8 @@ class Scenario(BaseModel):
     op: Literal["read", "write"] = "read"
     size: Annotated[ByteSize, _Spaced, Field(ge=1, le=_TIB)] = ByteSize(1 << 20)
     offset: Annotated[ByteSize, _Spaced, Field(ge=0, le=1 << 62)] = ByteSize(0)
-    folio: Annotated[Literal["4KiB", "64KiB", "2MiB"], _Spaced] = "4KiB"
+    folio: Annotated[str, _Spaced, AfterValidator(_known_kind)] = "4KiB"
+    """What the buffer is made of: one of KINDS."""
     fragmentation: float = Field(0.6, ge=0, le=1)
     iommu: Literal["off", "lazy", "strict"] = "lazy"
     ram: Annotated[ByteSize, _Spaced, Field(ge=64 << 20, le=16 * _TIB)] = ByteSize(4 << 30)
@@ -55,6 +78,16 @@ class Scenario(BaseModel):
     """How many bytes into its first page the buffer begins."""
     count: int = Field(1, ge=1, le=1_000_000)
     """How many times the IO is done."""
+    pin: Literal["page", "folio", "range", "lease", "none"] | None = None
+    """How the memory is kept in place; None is the currency's own: page counts pages, phyr holds ranges."""
+    chunk: int = Field(0, ge=0, le=1 << 20)
+    """How many ranges phyr takes at a time, such as 16 or 512; 0 for all at once."""
+    hazard: Hazard | None = None
+    """What gets in the way of the IO: of a file where it is truncated, of a GPU where that is unplugged."""
+    at: Literal["GupPin", "BlockRqIssue", "DeviceStart", "DeviceDma", "BlockRqComplete"] = "DeviceStart"
+    """The record of the IO in whose instant it does."""
+    check: bool = False
+    """Whether the invariants are looked at after every record."""
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Self:
@@ -81,10 +114,26 @@ class Scenario(BaseModel):
             raise ScenarioError("scenario", str(path), "is not a table of names and values", errno.EINVAL)
         return cls.of(values)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_hazard(cls, values: Any) -> Any:
+        """Let the buffer be what the hazard happens to, where nobody asks for another."""
+        folio = _HAPPENS_TO.get(str(values.get("hazard"))) if isinstance(values, dict) else None
+        return {"folio": folio, **values} if folio else values
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.hazard and self.count > 1:
+            msg = f"hazard={self.hazard} gets in the way of one IO, and count={self.count}"
+            raise ValueError(msg)
         if self.size + self.skew > self.ram:
             msg = f"size={human_bytes(self.size)} does not fit into ram={human_bytes(self.ram)}"
+            raise ValueError(msg)
+        if self.system == "page" and self.pin not in {None, "page"}:
+            msg = f"pin={self.pin} is for system=phyr: struct pages are counted page by page"
+            raise ValueError(msg)
+        if self.system == "page" and self.chunk:
+            msg = f"chunk={self.chunk} is for system=phyr: struct pages come as many as a bio has vectors"
             raise ValueError(msg)
         return self
 

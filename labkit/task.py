@@ -2,18 +2,40 @@
 
 import errno
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from labkit.errors import BadInput, SyscallError
 from labkit.hardware.clock import Wait
 from labkit.hardware.ram import RAM
 from labkit.kernel.dio import File
-from labkit.kernel.mm.fault import Mm
-from labkit.kernel.mm.page_table import ADDR_MASK
+from labkit.kernel.mm.backing.filemap import AddressSpace
+from labkit.kernel.mm.fault.fork import dup_mmap, exit_mmap
+from labkit.kernel.mm.fault.memory import handle_mm_fault
+from labkit.kernel.mm.fault.mmap import do_madvise, do_mmap, do_mprotect, do_munmap, mm_populate
+from labkit.kernel.mm.space.mm_struct import Mm
+from labkit.kernel.mm.space.pte import ADDR_MASK
 from labkit.kernel.syscall import Syscalls
-from labkit.scatter.payload import Range
-from labkit.scenario import FOLIO_ORDER, parse_bytes
-from labkit.units import PAGE_SHIFT, PAGE_SIZE, UserAddr
+from labkit.scatter.payload import Range, Ranges, cut
+from labkit.scenario import FOLIO_ORDER, KINDS, parse_bytes
+from labkit.units import PAGE_SHIFT, PAGE_SIZE, UserAddr, human_bytes
+
+KERNEL = 0xFFFF_8000_0000_0000
+"""Where the kernel's half of the addresses begins."""
+MAX_BYTES = 1 << 40
+"""No mapping of a task is longer."""
+
+
+class Kinds(Protocol):
+    """How a task gets memory that is not anonymous, and what the machine does with it then."""
+
+    def get(self, task: "Task", kind: str, nbytes: int, prot: str) -> UserAddr:
+        """Map `nbytes` of `kind`, one of KINDS that is no size of folios; return the address."""
+
+    def settle(self, task: "Task", kind: str, addr: int) -> None:
+        """Let happen to what is mapped at `addr` what makes it that kind, now that it is filled."""
+
+    def release(self, task: "Task", addr: int) -> None:
+        """Undo what holds the buffer that holds `addr` beyond its mapping, which may be gone already."""
 
 
 class Task:
@@ -22,23 +44,95 @@ class Task:
     def __init__(
         self, syscalls: Syscalls, mm: Mm, ram: RAM, files: dict[str, File],
         wait: Callable[[Generator[Wait, Any, int]], int], grow_old: Callable[[int, int], None],
+        kinds: Kinds | None = None, spawn: "Callable[[], Task] | None" = None,
     ) -> None:  # fmt: skip
-        """Join the parts. `wait` runs a call to its end; `grow_old(order, bytes)` ages the memory that comes next."""
-        self.syscalls, self.mm, self._ram, self._files = syscalls, mm, ram, files
-        self._wait, self._grow_old = wait, grow_old
+        """Join the parts. `wait` runs a call to its end; `grow_old(order, bytes)` ages the memory that comes next.
 
-    def mmap(self, length: int | str, folio: str = "4 KiB", prot: str = "rw-") -> UserAddr:
-        """Map `length` bytes of anonymous memory, in folios of `folio` bytes; return the address."""
-        nbytes, order = parse_bytes("mmap", "length", length), FOLIO_ORDER.get(folio.replace(" ", ""))
-        if order is None:
-            raise BadInput("mmap", f"folio={folio!r}", f"is not one of {', '.join(FOLIO_ORDER)}", errno.EINVAL)
-        addr = self.mm.mmap(nbytes, prot, f"anon {folio}", order)
-        self._grow_old(order, nbytes)
+        `kinds` brings memory that is not anonymous, `spawn` makes a task without any; without them there is none.
+        """
+        self.syscalls, self.mm, self._ram, self._files = syscalls, mm, ram, files
+        self._wait, self._grow_old, self._kinds, self._spawn = wait, grow_old, kinds, spawn
+        self._kind_at: dict[int, str] = {}
+        self.vmap: dict[int, Ranges] = {}
+        """Buffers of the kernel's own that this task does IO with: address in the kernel, physical ranges."""
+
+    def mmap(self, length: int | str, folio: str = "4 KiB", prot: str = "rw-", *, populate: bool = False) -> UserAddr:
+        """Map `length` bytes; return the address. `folio`: the size of anonymous folios, or another of KINDS.
+
+        `populate`: fault all of it in at once (MAP_POPULATE), in silence where that fails. A file made for the mapping
+        goes with the last mapping of it; a device plugged in for it stays (Slots.unplug). Raises BadInput EINVAL for
+        what is none of KINDS and for no length, SyscallError ENOMEM, ENODEV as the kind.
+        """
+        if isinstance(length, bool):
+            raise BadInput("mmap", f"length={length}", "is not a number of bytes", errno.EINVAL)
+        nbytes, kind = parse_bytes("mmap", "length", length), folio.replace(" ", "")
+        if kind in FOLIO_ORDER:
+            addr = do_mmap(self.mm, nbytes, prot, f"anon {folio}", FOLIO_ORDER[kind])
+            self._kind_at.pop(addr, None)
+            self.age(FOLIO_ORDER[kind], nbytes)
+        else:
+            addr = self._get(kind, folio, nbytes, prot)
+        if populate:
+            mm_populate(self.mm, addr, nbytes)
         return addr
 
-    def munmap(self, addr: int) -> None:
-        """Unmap the mapping that begins at `addr`."""
-        self.mm.munmap(UserAddr(addr))
+    def _get(self, kind: str, folio: str, nbytes: int, prot: str) -> UserAddr:
+        """Map `nbytes` of memory that is not anonymous; the task keeps no descriptor of a file that is behind it."""
+        if kind not in KINDS or self._kinds is None:
+            raise BadInput("mmap", f"folio={folio!r}", f"is not one of {', '.join(KINDS)}", errno.EINVAL)
+        if nbytes < 1:
+            raise BadInput("mmap", f"length={nbytes}", "is not a positive number of bytes", errno.EINVAL)
+        if nbytes > MAX_BYTES:
+            raise SyscallError("mmap", human_bytes(nbytes), "does not fit into the address space", errno.ENOMEM)
+        addr = self._kinds.get(self, kind, nbytes, prot)
+        self._kind_at[addr] = kind
+        vma = self.mm.space.find_vma(addr)
+        if vma is not None and isinstance(vma.ops, AddressSpace):
+            vma.ops.close()
+        return addr
+
+    def age(self, order: int, nbytes: int) -> None:
+        """Let the next `nbytes` of folios of `order` be what an earlier life of the machine left free."""
+        self._grow_old(order, nbytes)
+
+    def settle(self, buf: int) -> None:
+        """Let the buffer that holds `buf`, now filled, become what it is: merged (ksm), shared with a child, ..."""
+        for addr, kind in self._of(buf):
+            self._kinds.settle(self, kind, addr)  # type: ignore[union-attr] # a kind came from there
+
+    def release(self, buf: int) -> None:
+        """Give back what holds the buffer that holds `buf` beyond its mapping, mapped still or not: a registration."""
+        if self._kinds is not None:
+            self._kinds.release(self, buf)
+
+    def fork(self) -> "Task":
+        """Return a child, which has all that is mapped here. Raises SyscallError ENOMEM, ENOSYS where none can be."""
+        if self._spawn is None:
+            raise SyscallError("fork", "this task", "is alone in its machine", errno.ENOSYS)
+        child = self._spawn()
+        dup_mmap(self.mm, child.mm)
+        return child
+
+    def munmap(self, addr: int, length: int | str | None = None) -> None:
+        """Unmap `length` bytes from `addr` on; without a length, to the end of the mapping that is there."""
+        vma = self.mm.space.find_vma(addr)
+        rest = vma.end - addr if vma else PAGE_SIZE
+        do_munmap(self.mm, addr, rest if length is None else parse_bytes("munmap", "length", length))
+
+    def mprotect(self, addr: int, length: int | str, prot: str) -> None:
+        """Give `length` bytes from `addr` on the rights `prot` ('r--'). Errors: do_mprotect."""
+        do_mprotect(self.mm, addr, parse_bytes("mprotect", "length", length), prot)
+
+    def madvise(self, addr: int, length: int | str, advice: int) -> None:
+        """Take `advice`, a number MADV_*, for `length` bytes from `addr` on. Errors: do_madvise."""
+        do_madvise(self.mm, addr, parse_bytes("madvise", "length", length), advice)
+
+    def exit(self) -> None:
+        """End: let go of registered and kernel buffers, and unmap everything. What an IO holds stays until it ends."""
+        for addr in sorted(self._kind_at):
+            self.release(addr)
+        self._kind_at.clear()
+        exit_mmap(self.mm)
 
     def open(self, path: str, flags: str = "O_RDWR|O_DIRECT") -> int:
         """Open a block device of the machine; return a descriptor."""
@@ -60,9 +154,13 @@ class Task:
     def frames(self, addr: int, nbytes: int) -> Iterator[Range]:
         """Yield (physical address, bytes) page by page, each looked up by itself. Raises EFAULT where none is."""
         end = addr + nbytes
+        for start, ranges in self.vmap.items():
+            if start <= addr < start + sum(size for _, size in ranges):
+                yield from cut(ranges, addr - start, nbytes)
+                return
         while addr < end:
             vma = self.mm.space.find_vma(addr)
-            pte = vma.table.ptes[(addr - vma.start) >> PAGE_SHIFT] if vma else 0
+            pte = vma.table.word(vma.page(addr)) if vma else 0
             if not pte:
                 raise SyscallError("mm", f"addr={addr:#x}", "is not present", errno.EFAULT)
             take = min(PAGE_SIZE - addr % PAGE_SIZE, end - addr)
@@ -70,14 +168,39 @@ class Task:
             addr += take
 
     def load(self, addr: int, nbytes: int) -> bytes:
-        """Return what the task sees at `addr`; untouched memory cannot be seen (EFAULT)."""
+        """Return what the task sees at `addr`: untouched pages are faulted in, for reading (the zero page: MM-15).
+
+        Raises SyscallError EFAULT where nothing is mapped or nobody may read, ENOMEM.
+        """
+        at, end = addr, addr + nbytes
+        while at < end and addr < KERNEL:
+            vma = self.mm.space.find_vma(at)
+            if vma is None:
+                raise SyscallError("mm", f"addr={at:#x}", "is not present", errno.EFAULT)
+            stop = min(end, vma.end)
+            handle_mm_fault(self.mm, vma, vma.page(at), vma.page(stop - 1) + 1, write=False)
+            at = stop
         return self._ram.gather(tuple(self.frames(addr, nbytes)))
 
     def store(self, addr: int, data: bytes) -> None:
         """Write `data` to user address `addr`: untouched pages are faulted in. Raises SyscallError EFAULT, ENOMEM."""
+        if addr >= KERNEL:
+            self._ram.scatter(tuple(self.frames(addr, len(data))), data)
+            return
         vma = self.mm.space.find_vma(addr)
         if vma is None or addr + len(data) > vma.end or "w" not in vma.prot:
             raise SyscallError("mm", f"addr={addr:#x}+{len(data)}", "may not be written", errno.EFAULT)
         last = -(-(addr + len(data) - vma.start) // PAGE_SIZE)
-        self.mm.handle_mm_fault(vma, (addr - vma.start) >> PAGE_SHIFT, last)
+        handle_mm_fault(self.mm, vma, (addr - vma.start) >> PAGE_SHIFT, last)
         self._ram.scatter(tuple(self.frames(addr, len(data))), data)
+
+    def writable(self, addr: int) -> bool:
+        """Return whether the task may write at `addr`."""
+        vma = self.mm.space.find_vma(addr)
+        return addr >= KERNEL or (vma is not None and "w" in vma.prot)
+
+    def _of(self, buf: int) -> list[tuple[int, str]]:
+        """Return (address, kind) of the buffer that holds `buf`, if it is of a kind that came by `kinds`."""
+        vma = self.mm.space.find_vma(buf)
+        start = vma.start if vma else max((addr for addr in self.vmap if addr <= buf), default=0)
+        return [(start, self._kind_at[start])] if start in self._kind_at else []

@@ -4,11 +4,12 @@ import math
 import pytest
 
 from labkit.errors import BadInput, ScenarioError
-from labkit.scenario import FOLIO_ORDER, Scenario, parse_bytes
+from labkit.scenario import FOLIO_ORDER, KINDS, Scenario, parse_bytes
 
 DEFAULTS = {
     "version": 1, "system": "phyr", "device": "nvme", "op": "read", "size": 1048576, "offset": 0, "folio": "4KiB",
     "fragmentation": 0.6, "iommu": "lazy", "ram": 4294967296, "seed": 1, "buffer": "mapped", "skew": 0, "count": 1,
+    "pin": None, "chunk": 0, "hazard": None, "at": "DeviceStart", "check": False,
 }  # fmt: skip
 
 
@@ -46,7 +47,8 @@ def test_a_size_is_a_number_or_text(text, nbytes):
 
 def test_a_folio_may_be_written_with_a_space():
     assert Scenario.of({"folio": "2 MiB"}).folio == "2MiB"
-    assert FOLIO_ORDER == {"4KiB": 0, "64KiB": 4, "2MiB": 9}
+    assert (FOLIO_ORDER["4KiB"], FOLIO_ORDER["64KiB"], FOLIO_ORDER["2MiB"]) == (0, 4, 9)
+    assert "8KiB" not in FOLIO_ORDER  # no anonymous folio is of order 1
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def test_a_folio_may_be_written_with_a_space():
         ({"system": "iov"}, "scenario: system='iov': input should be 'phyr' or 'page' (-EINVAL)"),
         ({"device": "floppy"}, "scenario: device='floppy': input should be 'nvme' or 'loop' (-EINVAL)"),
         ({"op": "trim"}, "scenario: op='trim': input should be 'read' or 'write' (-EINVAL)"),
-        ({"folio": "8KiB"}, "scenario: folio='8KiB': input should be '4KiB', '64KiB' or '2MiB' (-EINVAL)"),
+        ({"folio": "8KiB"}, f"scenario: folio='8KiB': is none of {', '.join(KINDS)} (-EINVAL)"),
         ({"iommu": "on"}, "scenario: iommu='on': input should be 'off', 'lazy' or 'strict' (-EINVAL)"),
         ({"buffer": "lost"}, "scenario: buffer='lost': input should be 'mapped', 'readonly' or 'unmapped' (-EINVAL)"),
         ({"version": 2}, "scenario: version='2': input should be 1 (-EINVAL)"),

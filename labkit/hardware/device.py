@@ -61,6 +61,22 @@ class BusFault(Exception):
         self.addr = addr
 
 
+def fetch(views: Sequence[memoryview]) -> memoryview | bytes:
+    """Return the bytes of `views` in one piece, whatever the bus made of them."""
+    return views[0] if len(views) == 1 else b"".join(views)
+
+
+def store(views: Sequence[memoryview], data: bytes) -> None:
+    """Put `data` into `views`, which hold as many bytes together."""
+    if len(views) == 1:
+        views[0][:] = data
+        return
+    at = 0
+    for view in views:
+        view[:] = data[at : at + view.nbytes]
+        at += view.nbytes
+
+
 class Server:
     """A first-come, first-served resource that needs no queue: it knows when it will be free."""
 

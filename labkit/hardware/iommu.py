@@ -1,7 +1,8 @@
 """The translating bus: device addresses become physical ones, a 4 KiB page at a time, through an IOTLB."""
 
-from labkit.hardware.device import BusFault
-from labkit.hardware.ram import RAM
+from collections.abc import Sequence
+
+from labkit.hardware.device import Bus, BusFault
 from labkit.scatter.payload import Range
 from labkit.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -14,9 +15,9 @@ class Iommu:
     An unmapped page stays reachable while the IOTLB remembers it: that is the window of lazy mode (IOVA-7).
     """
 
-    def __init__(self, ram: RAM) -> None:
-        """Translate for devices that reach `ram`."""
-        self._ram = ram
+    def __init__(self, bus: Bus) -> None:
+        """Translate for devices that reach memory through `bus`, which takes physical addresses."""
+        self._bus = bus
         self.ioptes: dict[int, int] = {}
         self.iotlb: dict[int, int] = {}
         self.hits = self.misses = 0
@@ -55,12 +56,12 @@ class Iommu:
         self.iotlb[page] = frame
         return frame
 
-    def views(self, addr: int, nbytes: int) -> list[memoryview]:
+    def views(self, addr: int, nbytes: int) -> Sequence[memoryview]:
         """Return views of the memory that `nbytes` at device address `addr` lead to; neighbours are one view."""
         page, offset = addr >> PAGE_SHIFT, addr & _LOW
         if offset + nbytes <= PAGE_SIZE:
-            return [self._ram.view((self.translate(page) << PAGE_SHIFT) + offset, nbytes)]
-        return [self._ram.view(pa, length) for pa, length in self._runs(addr, nbytes)]
+            return self._bus.views((self.translate(page) << PAGE_SHIFT) + offset, nbytes)
+        return [view for pa, length in self._runs(addr, nbytes) for view in self._bus.views(pa, length)]
 
     def _runs(self, addr: int, nbytes: int) -> list[Range]:
         runs: list[Range] = []

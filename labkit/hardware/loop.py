@@ -6,8 +6,7 @@ from typing import Protocol
 
 from labkit.errors import SyscallError
 from labkit.hardware.clock import Clock
-from labkit.hardware.device import Command, Done
-from labkit.hardware.ram import RAM
+from labkit.hardware.device import Bus, Command, Done
 
 
 class RealDevice(Protocol):
@@ -34,14 +33,14 @@ class Loop:
     The bytes move at once, zero-copy from the arena; the command is done `measured ns` later on the machine's clock.
     """
 
-    def __init__(self, env: Clock, ram: RAM, real: RealDevice) -> None:
-        """Serve through `real`; `ranges` of a command are physical addresses of `ram`: loop does no DMA."""
-        self.env, self._ram, self._real = env, ram, real
+    def __init__(self, env: Clock, bus: Bus, real: RealDevice) -> None:
+        """Serve through `real`; `ranges` of a command are physical addresses, which `bus` takes: loop does no DMA."""
+        self.env, self._bus, self._real = env, bus, real
         self.nbytes = real.nbytes
 
     def submit(self, cmd: Command, done: Done) -> None:
         """Do `cmd` now; the status is 0, or a positive errno."""
-        views = [self._ram.view(addr, nbytes) for addr, nbytes in cmd.ranges]
+        views = [view for addr, nbytes in cmd.ranges for view in self._bus.views(addr, nbytes)]
         begin = time.monotonic_ns()
         status = self._transfer(cmd, views)
         self.env.later(time.monotonic_ns() - begin, done, status)

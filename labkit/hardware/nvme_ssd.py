@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Self, get_type_hints
 
 from labkit.hardware.clock import Clock
-from labkit.hardware.device import Bus, BusFault, Command, Done, Server
+from labkit.hardware.device import Bus, BusFault, Command, Done, Server, fetch, store
 from labkit.hardware.table import numbers
-from labkit.scatter.payload import Range
+from labkit.scatter.payload import Range, run_length
 from labkit.trace.tracer import Emit
 from labkit.units import PAGE_SIZE, DmaAddr
 
@@ -65,7 +65,7 @@ class NvmeSsd:
     def submit(self, cmd: Command, done: Done) -> None:
         """Be told by the doorbell that `cmd.slot` holds a command; `done` is the interrupt."""
         try:
-            sqe = SQE.unpack(self.bus.views(self._sq + cmd.slot * SQE_BYTES, SQE_BYTES)[0])
+            sqe = SQE.unpack(fetch(self.bus.views(self._sq + cmd.slot * SQE_BYTES, SQE_BYTES)))
         except BusFault:
             self.env.later(self.profile.overhead_ns, done, CONTROLLER_FATAL)
             return
@@ -125,8 +125,9 @@ class NvmeSsd:
         self._complete(done, cid, status)
 
     def _move(self, write: bool, pos: int, pieces: list[Range]) -> None:
+        """Move the bytes of `pieces` (bus addresses) in bursts: what lies side by side goes in one."""
         media = self.media
-        for addr, nbytes in pieces:
+        for addr, nbytes in pieces if len(pieces) == 1 else run_length(pieces):
             for view in self.bus.views(addr, nbytes):
                 end = pos + view.nbytes
                 if write:
@@ -145,7 +146,7 @@ class NvmeSsd:
             room = (PAGE_SIZE - prp2 % PAGE_SIZE) // 8
             need = -(-nbytes // PAGE_SIZE)
             slots = min(need, room)
-            entries = list(struct.unpack(f"<{slots}Q", b"".join(self.bus.views(prp2, 8 * slots))))
+            entries = list(struct.unpack(f"<{slots}Q", fetch(self.bus.views(prp2, 8 * slots))))
             if need > room:  # the last slot of a full list leads to the next one
                 prp2 = entries.pop()
             for entry in entries:
@@ -156,11 +157,11 @@ class NvmeSsd:
     def _complete(self, done: Done, cid: int, status: int) -> None:
         """Write a completion queue entry through the bus, and raise the interrupt."""
         try:
-            entry = self.bus.views(self._cq + self._cq_slot * CQE_BYTES, CQE_BYTES)[0]
+            views = self.bus.views(self._cq + self._cq_slot * CQE_BYTES, CQE_BYTES)
         except BusFault:
             done(CONTROLLER_FATAL)
             return
-        entry[:] = CQE.pack(0, 0, 1, cid, status << 1 | self._phase)
+        store(views, CQE.pack(0, 0, 1, cid, status << 1 | self._phase))
         self._cq_slot += 1
         if self._cq_slot == self.profile.queue_depth:
             self._cq_slot, self._phase = 0, self._phase ^ 1

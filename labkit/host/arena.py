@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import mmap
+from collections.abc import Callable
 
 from labkit.errors import BadInput, SyscallError
 from labkit.units import human_bytes
@@ -26,6 +27,32 @@ def arena(nbytes: int) -> memoryview:
     with contextlib.suppress(OSError):  # EINVAL: a kernel without huge pages needs no such advice
         pages.madvise(mmap.MADV_NOHUGEPAGE)
     return memoryview(pages)
+
+
+def arena_or_chunks(nbytes: int) -> memoryview | Callable[[int], memoryview]:
+    """Return an arena of `nbytes`, or, where the kernel refuses one so large, what makes smaller ones: `arena`.
+
+    It refuses under ulimit -v, and under vm.overcommit_memory=2, which counts a mapping before it is touched.
+    """
+    try:
+        return arena(nbytes)
+    except SyscallError:
+        return arena
+
+
+def release(whole: memoryview, at: int, nbytes: int) -> None:
+    """Set bytes [at, at + nbytes) of `whole` to zero, and give the host back each of its pages that lies inside.
+
+    `whole` is an arena in full; any other writable memory is filled with zeros.
+    """
+    pages, end = whole.obj, at + nbytes
+    first, last = -(-at // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+    if not isinstance(pages, mmap.mmap) or first >= last:
+        whole[at:end] = bytes(nbytes)
+        return
+    pages.madvise(mmap.MADV_DONTNEED, first, last - first)
+    whole[at:first] = bytes(first - at)
+    whole[last:end] = bytes(end - last)
 
 
 def _refusal(nbytes: int) -> SyscallError:

@@ -52,6 +52,7 @@ class DirectIO:
 
         Raises SyscallError: what pinning says where nothing could be pinned, else what the first failed bio says
         (DIO-14). A short pin is a short count up to 256 pages, and EFAULT above, though the first bios were done (R6).
+        A currency that takes the IO in steps has each step's bios on their way before it takes the next.
         """
         dio = _Dio(iocb, file)
         try:
@@ -78,7 +79,7 @@ class DirectIO:
                 yield bio.done
         for token in tuple(dio.holds):
             self._unpin(dio, token)
-        dio.iocb.mm.release_orphans()
+        dio.iocb.mm.frames.release_orphans()
         yield dio.owed + (self.cpu.wakeup if dio.bios else 0)
 
     def _pin(self, dio: _Dio) -> Hold | None:
@@ -89,12 +90,12 @@ class DirectIO:
         except SyscallError as bad:
             dio.short = bad
             return None
-        now, policy = self.env.now, self.currency.policy
-        dio.token = iocb.mm.ledger.pin(iocb.io, now, policy, hold.ranges)
-        dio.holds[dio.token] = hold
+        dio.token = hold.token
+        dio.holds[hold.token] = hold
         self._emit((
-            "GupPin", now, iocb.io, dio.token, policy, iocb.buf + dio.start, hold.ranges, hold.ptes, hold.atomics,
-            hold.struct_pages, hold.descriptor_bytes,
+            "GupPin", self.env.now, iocb.io, hold.token, self.currency.policy, iocb.buf + dio.start, hold.ranges,
+            hold.ptes, hold.atomics, hold.struct_pages, hold.descriptor_bytes, hold.cache_lines, iocb.mm.task,
+            hold.faults,
         ))  # fmt: skip
         return hold
 
@@ -117,10 +118,10 @@ class DirectIO:
     def _unpin(self, dio: _Dio, token: int) -> None:
         """Let go of one hold, and owe the time that it takes."""
         iocb, hold = dio.iocb, dio.holds.pop(token)
-        iocb.mm.ledger.unpin(token)
         released = self.currency.unpin(iocb, hold)
-        self._emit(("GupUnpin", self.env.now, iocb.io, token, released.atomics, released.struct_pages))
-        dio.owed += self.cpu.unpin * released.atomics
+        cost = self.cpu.unpin * released.atomics
+        self._emit(("GupUnpin", self.env.now, iocb.io, token, released.atomics, released.struct_pages, cost))
+        dio.owed += cost
 
     @staticmethod
     def _result(dio: _Dio) -> int:

@@ -9,7 +9,7 @@ from labkit.hardware.clock import Clock, Wait
 from labkit.hardware.cpu import Cpu
 from labkit.kernel.currency.ops import Kiocb
 from labkit.kernel.dio import DirectIO, File
-from labkit.kernel.mm.fault import Mm
+from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.trace.tracer import Emit
 
 MAX_RW_COUNT = 0x7FFF_F000

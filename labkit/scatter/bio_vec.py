@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import NamedTuple, Self
 
+from labkit.scatter.memory_class import RAM, MemoryClass
 from labkit.scatter.page import Page, page_to_phys
-from labkit.scatter.payload import Range, cut
+from labkit.scatter.payload import Range, Ranges, cut, join
 from labkit.units import PAGE_SHIFT, PAGE_SIZE, Pfn
 
 BIO_VEC_BYTES = 16
@@ -35,9 +36,19 @@ class BioVecs(tuple[BioVec, ...]):
         return sum(vec.bv_len for vec in self)
 
     @property
-    def vecs(self) -> tuple[Range, ...]:
+    def vecs(self) -> Ranges:
         """The (physical address, length) of each bio_vec (bvec_phys)."""
-        return tuple((page_to_phys(vec.bv_page) + vec.bv_offset, vec.bv_len) for vec in self)
+        return join([tuple([(page_to_phys(vec.bv_page) + vec.bv_offset, vec.bv_len) for vec in self])])
+
+    @property
+    def cls(self) -> MemoryClass:
+        """RAM: what has a struct page here is nothing else."""
+        return RAM
+
+    @property
+    def classes(self) -> tuple[tuple[MemoryClass, int], ...]:
+        """One stretch of RAM."""
+        return ((RAM, self.nbytes),)
 
     @property
     def struct_pages(self) -> int:

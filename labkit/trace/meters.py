@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from labkit.scatter.range_array import RangeArray
 from labkit.trace.events import (
     DmaMap,
     DmaUnmap,
@@ -10,6 +11,7 @@ from labkit.trace.events import (
     GupUnpin,
     IotlbFlush,
     NvmeSetupCmd,
+    Ranges,
     Record,
 )
 
@@ -74,13 +76,25 @@ def meters(records: Iterable[Record]) -> Meters:
 
 
 def pins(records: Iterable[Record]) -> Pins:
-    """Return how many frames the pins of `records` covered, as nr_foll_pin_acquired counts them (MM-17)."""
+    """Return how many frames the pins of `records` hold, as nr_foll_pin_acquired counts pages (MM-17).
+
+    A pin that took no locked operation holds none: one of the zero page (MM-15), of memory that is registered or the
+    kernel's own (ITER-2), of policy none; taken and released come out even all the same. Where the zero page is a part
+    of what is pinned, records do not tell it from the rest, and it counts with it.
+    """
     frames: dict[int, int] = {}
     taken = released = 0
     for rec in records:
         if isinstance(rec, GupPin):
-            frames[rec.token] = sum(((a + n + 4095) >> 12) - (a >> 12) for a, n in rec.ranges)
+            frames[rec.token] = _frames(rec.ranges) if rec.atomics else 0
             taken += frames[rec.token]
         elif isinstance(rec, GupUnpin):
             released += frames.pop(rec.token)
     return Pins(taken, released)
+
+
+def _frames(ranges: Ranges) -> int:
+    """Return how many 4 KiB frames `ranges` touch, range by range."""
+    if isinstance(ranges, RangeArray):
+        return int((((ranges.addrs + ranges.lens + 4095) >> 12) - (ranges.addrs >> 12)).sum())
+    return sum(((a + n + 4095) >> 12) - (a >> 12) for a, n in ranges)

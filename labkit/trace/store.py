@@ -15,14 +15,19 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from labkit.errors import TraceError
-from labkit.trace.events import RECORDS, Munmap, Record
-from labkit.trace.snapshot import MemoryMap, state_at
+from labkit.scatter.range_array import RangeArray
+from labkit.trace.events import RECORDS, Record
+from labkit.trace.others import Others
+from labkit.trace.snapshot import MemoryMap
+from labkit.trace.state import state_at
 from labkit.trace.trace import Trace
-from labkit.units import MAX_PAGE_ORDER, Nsec, human_bytes
+from labkit.units import PUD_ORDER, Nsec, human_bytes
 
 FORMAT = "labkit-trace-1"
 MAX_BYTES = 512 << 20
 """The largest text that is read, in bytes after decompression."""
+_LONG = 4
+"""A list of more ranges than this is kept in columns."""
 _MOST = 32 << 30
 """The longest range in a record, in bytes: a snapshot keeps an entry for each page, and no device here has as much."""
 
@@ -36,7 +41,7 @@ class _File:
     records: list[list[Any]]
 
 
-_ADAPTERS = {name: TypeAdapter(cls) for name, cls in RECORDS.items()}
+_ADAPTERS = {name: TypeAdapter(cls, config=ConfigDict(arbitrary_types_allowed=True)) for name, cls in RECORDS.items()}
 
 
 def dumps(trace: Trace) -> str:
@@ -46,10 +51,11 @@ def dumps(trace: Trace) -> str:
             "format": FORMAT,
             "meta": trace.meta,
             "zones": trace.memory.zones,
-            "others": trace.memory.others,
+            "others": Others.of(trace.memory.others).rows(),
             "records": [[type(rec).__name__, *rec] for rec in trace.records],
         },
         separators=(",", ":"),
+        default=_pairs,
     )
 
 
@@ -63,7 +69,7 @@ def loads(text: str | bytes, source: str = "trace") -> Trace:
         state_at(records, Nsec(records[-1].t if records else 0))
     except (ValueError, KeyError, TypeError, RecursionError) as bad:
         raise TraceError(source, _first(bad), f"does not fit {FORMAT}", errno.EPROTO) from bad
-    return Trace(records, MemoryMap(tuple(file.zones), tuple(file.others)), file.meta)
+    return Trace(records, MemoryMap(tuple(file.zones), Others.of(file.others)), file.meta)
 
 
 def save(trace: Trace, path: Path) -> None:
@@ -108,11 +114,26 @@ def _record(row: list[Any]) -> Record:
         raise ValueError(f"record {name!r}")
     record: Record = _ADAPTERS[name].validate_python(fields, strict=False)
     lengths = [nbytes for value in record if isinstance(value, tuple) for _addr, nbytes in value]
-    if isinstance(record, Munmap):
-        lengths.append(record.len)
-    if not all(0 <= nbytes <= _MOST for nbytes in lengths) or not 0 <= getattr(record, "order", 0) <= MAX_PAGE_ORDER:
+    lengths.append(getattr(record, "len", 0))
+    if not all(0 <= nbytes <= _MOST for nbytes in lengths) or not 0 <= getattr(record, "order", 0) <= PUD_ORDER:
         raise ValueError(f"{name} of a length or an order that no machine has")
-    return record
+    long = {at: _columns(value) for at, value in enumerate(record) if isinstance(value, tuple) and len(value) > _LONG}
+    return RECORDS[name](*(long.get(at, value) for at, value in enumerate(record))) if long else record  # type: ignore[arg-type]  # fields of any type
+
+
+def _columns(ranges: tuple[tuple[int, int], ...]) -> RangeArray:
+    """Return many `ranges` in little memory. Raises ValueError for an address that no machine has."""
+    try:
+        return RangeArray.join([ranges])
+    except OverflowError as bad:
+        raise ValueError("an address of more than 63 bits") from bad
+
+
+def _pairs(value: object) -> list[tuple[int, int]]:
+    """Return a list in columns as a list of pairs. Raises TypeError for anything else that JSON does not know."""
+    if not isinstance(value, RangeArray):
+        raise TypeError(f"{type(value).__name__} is not for a trace")
+    return list(value)
 
 
 def _first(bad: Exception) -> str:

@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from labkit.trace.events import Record
 from labkit.trace.meters import Meters, meters
-from labkit.trace.snapshot import MemoryMap, Snapshot, state_at
+from labkit.trace.snapshot import MemoryMap, Snapshot
+from labkit.trace.state import state_at
 from labkit.units import Nsec
 
 R = TypeVar("R", bound=Record)

@@ -24,13 +24,20 @@ class Tracer:
     def __init__(self, *sinks: Sink) -> None:
         """Tell `sinks` of every record. One that raises is dropped and logged; the run goes on."""
         self.raw: list[Raw] = []
+        """What was emitted since `records` was looked at."""
+        self._typed: list[Record] = []
         self._sinks = list(sinks)
         self.emit: Emit = self._append_and_tell if sinks else self.raw.append
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """Every record so far, as its type. Raises TypeError for one that does not fit it."""
-        return tuple(typed(raw) for raw in self.raw)
+        """Every record so far, as its type. Raises TypeError for one that does not fit it.
+
+        A record gets its type once, and its raw form goes then: two traces of one run share their records.
+        """
+        self._typed += [typed(raw) for raw in self.raw]
+        self.raw.clear()
+        return tuple(self._typed)
 
     def _append_and_tell(self, raw: Raw) -> None:
         self.raw.append(raw)

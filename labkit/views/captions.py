@@ -145,7 +145,7 @@ def name(plan: Layout, group: Group) -> str:
     if unit.first == NONE:
         return ""
     phyr = plan.trip.phyrs[unit.first]
-    word = f"{'phyr' if phyr.policy == 'range' else 'range'} {unit.first}"
+    word = f"{'range' if phyr.policy == 'page' else 'phyr'} {unit.first}"
     if unit.phyrs > 1:
         return f"{word}–{unit.first + unit.phyrs - 1}"
     if unit.nbytes < phyr.nbytes:

@@ -18,23 +18,37 @@ from labkit.trace.events import (
     BlockSplit,
     DmaMap,
     DmaUnmap,
+    DupMmap,
+    FolioFlags,
     GupPin,
     GupUnpin,
+    Hazard,
     IotlbFlush,
     LoRwAio,
+    MemremapPages,
+    MemunmapPages,
     Mmap,
+    MmFilemapAddToPageCache,
+    MmFilemapDeleteFromPageCache,
+    MmMigratePages,
     MmPageAlloc,
     MmPageFree,
+    Mprotect,
     Munmap,
     NvmeCompleteRq,
     NvmeSetupCmd,
     Record,
+    SetPtes,
+    SplitHugePmd,
     SysExit,
+    Violation,
+    ZapPtes,
 )
 from labkit.trace.trace import Trace
 from labkit.units import human_bytes
 from labkit.views.fold import HUES, request_hues
 from labkit.views.journey import NEVER, NONE, Journey, journey
+from labkit.views.policies import proposed
 from labkit.views.scales import Tick, scales, ticks
 from labkit.views.shapes import Columns, columns
 
@@ -46,6 +60,8 @@ PIN_HUE, WAIT_HUE, GREY = HUES, HUES + 1, NONE
 """Hues of bars that belong to no phyr: letting go of pins, waiting, and everything else."""
 
 _LANES = ("system call", "pin", "block file", "block layer", "DMA map", "driver", "device", "complete, unpin")
+_HAZARDS = "hazards"
+"""A lane more, below the others, where somebody got in the way or an invariant broke."""
 _DEVICE = _LANES.index("device")
 _MOST_LINES = 16
 """Tags that have a line of their own in the device's lane."""
@@ -61,6 +77,10 @@ _STAGE: dict[type, tuple[int, str]] = {
     BlockGetrq: (3, "request"), DmaMap: (4, "map"), NvmeSetupCmd: (5, "command"), LoRwAio: (5, "to file"),
     BlockRqIssue: (5, "issue"), NvmeCompleteRq: (7, "irq"), DmaUnmap: (7, "unmap"), IotlbFlush: (7, "flush"),
     BlockRqComplete: (7, "done"), GupUnpin: (7, "unpin"),
+    Mprotect: (0, "mprotect"), DupMmap: (0, "fork"), SetPtes: (0, "map"), ZapPtes: (0, "zap"),
+    SplitHugePmd: (0, "split"), MmFilemapAddToPageCache: (0, "cache"), MmFilemapDeleteFromPageCache: (0, "uncache"),
+    MemremapPages: (0, "device memory"), MemunmapPages: (0, "unplug"), MmMigratePages: (0, "migrate"),
+    FolioFlags: (0, "flags"), Hazard: (8, "hazard"), Violation: (8, "broken"),
 }  # fmt: skip
 """For each record type its lane and what the bar is called."""
 
@@ -96,12 +116,13 @@ class Lanes:
 def lanes(trace: Trace, trip: Journey | None = None) -> Lanes:
     """Return the lanes of `trace`, of at most MOST_SPANS bars; `trip` is its journey, if that is known."""
     trip = trip or journey(trace)
-    rows = tuple(_rows(trip))
+    names = tuple(_names(trace))
+    rows = tuple(_rows(trip, names))
     found = sorted([*_stages(trace, trip, rows), *_device(trip, rows), *_calls(trip, rows)])
     spans = _join(found)
     places = scales([rec.t for rec in trace.records], LEFT, RIGHT)
     return Lanes(
-        tuple(((top + bottom) / 2, name) for (top, bottom), name in zip(rows, _names(trace), strict=True)),
+        tuple(((top + bottom) / 2, name) for (top, bottom), name in zip(rows, names, strict=True)),
         rows,
         columns(spans, Span),
         places,
@@ -113,14 +134,16 @@ def lanes(trace: Trace, trip: Journey | None = None) -> Lanes:
 
 def _names(trace: Trace) -> Iterator[str]:
     pins = trace.of(GupPin)
-    verb = "get_user_phyrs" if pins and pins[0].policy == "range" else "pin_user_pages"
+    verb = "get_user_phyrs" if proposed(trace) else "pin_user_pages"
     driver = "loop driver" if trace.of(LoRwAio) else "NVMe driver" if trace.of(NvmeSetupCmd) else "driver"
     yield from ({"pin": verb if pins else "pin", "driver": driver}.get(name, name) for name in _LANES)
+    if any(isinstance(rec, Hazard | Violation) for rec in trace.records):
+        yield _HAZARDS
 
 
-def _rows(trip: Journey) -> Iterator[tuple[float, float]]:
+def _rows(trip: Journey, names: Sequence[str]) -> Iterator[Edges]:
     y = float(TOP)
-    for name in _LANES:
+    for name in names:
         tall = DEVICE_ROW if name == "device" and len(_tags(trip)) > 2 else ROW  # noqa: PLR2004 - two bars fit one row
         yield y, y + tall
         y += tall
@@ -138,7 +161,7 @@ def _stages(trace: Trace, trip: Journey, rows: Sequence[Edges]) -> Iterator[Span
         if type(rec) in _STAGE:
             lane, label = _STAGE[type(rec)]
             request, hue = whose.get(getattr(rec, "rq", NONE), (NONE, GREY))
-            hue = PIN_HUE if isinstance(rec, GupUnpin) else hue
+            hue = PIN_HUE if isinstance(rec, GupUnpin | Hazard | Violation) else hue
             top, bottom = rows[lane]
             yield Span(lane, top + 3, bottom - 3, at, ends.get(at, at), label, hue, rec.io, request)
 

@@ -1,11 +1,13 @@
 """Units find their places on the page: a row on each of four columns, and where ribbons land on the map."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from labkit.trace.events import MmPageAlloc
+from labkit.trace.events import MemremapPages, MmPageAlloc, SetPtes
+from labkit.trace.snapshot import MemoryMap
 from labkit.trace.trace import Trace
+from labkit.units import PAGE_SHIFT
 from labkit.views.buffers import Buffers, buffers, height
 from labkit.views.fold import Place, Unit, fold, join
 from labkit.views.journey import Journey
@@ -61,8 +63,9 @@ def lay(trace: Trace, trip: Journey, most: int) -> Layout:
     """Return the layout of at most about `most` units."""
     units = tuple(fold(trip, most))
     places = [unit.pa for unit in units if unit.pa[1]]
-    places = places or [place for rec in trace.of(MmPageAlloc) for place in rec.ranges]
-    tiles = lay_out(touched(places), trace.memory, MAP, TOP, BOTTOM)
+    brought = (rec for rec in trace.records if isinstance(rec, MmPageAlloc | SetPtes))
+    places = places or [place for rec in brought for place in rec.ranges]
+    tiles = lay_out(touched(places), known(trace), MAP, TOP, BOTTOM)
     bus, disk = runs(u.dma for u in units), runs(sorted(u.lba for u in units))
     return Layout(
         trip,
@@ -73,6 +76,15 @@ def lay(trace: Trace, trip: Journey, most: int) -> Layout:
         tuple(_strip(disk)),
         tuple(_landings(units, tiles)),
     )
+
+
+def known(trace: Trace) -> MemoryMap:
+    """Return the lie of the land: its zones, and one more for each device range that has struct pages."""
+    devices = [rec for rec in trace.of(MemremapPages) if rec.frames]
+    if not devices or not trace.memory.zones:
+        return trace.memory
+    more = ((f"Device {rec.name}", rec.start >> PAGE_SHIFT, rec.start + rec.len >> PAGE_SHIFT) for rec in devices)
+    return replace(trace.memory, zones=(*trace.memory.zones, *more))
 
 
 def _strip(places: Sequence[Place]) -> list[Run]:

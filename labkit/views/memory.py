@@ -1,20 +1,29 @@
 """A trace becomes the picture of four addresses: user pages, physical memory, device addresses, LBAs, and ribbons."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.trace.events import MmPageAlloc, MmPageFree
+from labkit.trace.events import (
+    MmFilemapAddToPageCache,
+    MmFilemapDeleteFromPageCache,
+    MmMigratePages,
+    MmPageAlloc,
+    MmPageFree,
+    Ranges,
+    SetPtes,
+)
 from labkit.trace.trace import Trace
+from labkit.units import PAGE_SHIFT
 from labkit.views.captions import Stop, addresses, cards, headings, labels, stop
 from labkit.views.fold import Unit
 from labkit.views.journey import NEVER, Journey, journey
-from labkit.views.layout import BUS, DISK, MAP, USER, Layout, lay
+from labkit.views.layout import BUS, DISK, MAP, USER, Layout, known, lay
 from labkit.views.shapes import Box, Card, Columns, Label, Pin, Ribbon, Text, columns
 from labkit.views.strips import place
-from labkit.views.tiles import Tiles, cells
+from labkit.views.tiles import NO_PAGE, Tiles, cells, zone_of
 
 MOST_SHAPES = 1500
 """What a browser can repaint 50 times a second."""
@@ -32,7 +41,7 @@ class Memory:
     cards: Columns
     labels: Columns
     moving: dict[str, Columns]
-    """folios, user, memory, bus, disk, bands, ribbons, pins: what changes with time."""
+    """folios, cached, user, memory, bus, disk, bands, ribbons, pins: what changes with time."""
     tiles: Tiles
     cells: NDArray[np.uint8]
     units: tuple[Unit, ...]
@@ -59,7 +68,7 @@ def memory(trace: Trace, trip: Journey | None = None) -> Memory:
         columns(labels(plan), Label),
         moving,
         plan.tiles,
-        cells(plan.tiles, trace.memory),
+        cells(plan.tiles, known(trace)),
         plan.units,
         (len(plan.units), len(trip.pieces)),
         stop(plan),
@@ -69,6 +78,7 @@ def memory(trace: Trace, trip: Journey | None = None) -> Memory:
 def _moving(trace: Trace, plan: Layout) -> dict[str, Columns]:
     return {
         "folios": columns(_folios(trace, plan), Box),
+        "cached": columns(_cached(trace, plan), Box),
         "user": columns(_user(plan), Box),
         "memory": columns(_memory(plan), Box),
         "bus": columns(_bus(plan), Box),
@@ -84,15 +94,46 @@ def _count(moving: dict[str, Columns]) -> int:
 
 
 def _folios(trace: Trace, plan: Layout) -> Iterator[Box]:
-    """Yield what the task allocated, block by block, until it is freed."""
-    freed = {addr: at for at, rec in enumerate(trace) if isinstance(rec, MmPageFree) for addr, _ in rec.ranges}
-    drawn = 0
+    """Yield what the task allocated, or what it moved to, block by block, until it is freed or moves away."""
+    came = [
+        (at, addr, nbytes)
+        for at, rec in enumerate(trace)
+        if isinstance(rec, MmPageAlloc | MmMigratePages)
+        for addr, nbytes in (rec.dst if isinstance(rec, MmMigratePages) else rec.ranges)
+    ]
+    return _blocks(plan, came, _gone_at(trace))
+
+
+def _cached(trace: Trace, plan: Layout) -> Iterator[Box]:
+    """Yield pages of files, and what else was there before it was mapped; memory without struct pages stays hatched."""
+    memory_map, seen = known(trace), set[tuple[int, int]]()
+    came = []
     for at, rec in enumerate(trace):
-        for addr, nbytes in rec.ranges if isinstance(rec, MmPageAlloc) else ():
-            for edges in plan.tiles.boxes(addr, nbytes):
-                if (drawn := drawn + 1) > _FOLIOS:
-                    return
-                yield Box(*edges, t1=at, t4=freed.get(addr, NEVER))
+        for place_ in rec.ranges if isinstance(rec, MmFilemapAddToPageCache | SetPtes) else ():
+            if place_ not in seen and zone_of(place_[0] >> PAGE_SHIFT + 9, memory_map) != NO_PAGE:
+                seen.add(place_)
+                came.append((at, *place_))
+    return _blocks(plan, came, _gone_at(trace))
+
+
+def _gone_at(trace: Trace) -> dict[int, int]:
+    """Return, by the address of a range, the record that frees it, moves it away, or takes it out of its file."""
+    out: dict[int, int] = {}
+    for at, rec in enumerate(trace):
+        if isinstance(rec, MmPageFree | MmFilemapDeleteFromPageCache | MmMigratePages):
+            left: Ranges = rec.src if isinstance(rec, MmMigratePages) else rec.ranges
+            out |= dict.fromkeys((addr for addr, _ in left), at)
+    return out
+
+
+def _blocks(plan: Layout, came: Sequence[tuple[int, int, int]], gone: dict[int, int]) -> Iterator[Box]:
+    """Yield the boxes of (record, address, bytes) where they are drawn, no more than a browser can bear."""
+    drawn = 0
+    for at, addr, nbytes in came:
+        for edges in plan.tiles.boxes(addr, nbytes):
+            if (drawn := drawn + 1) > _FOLIOS:
+                return
+            yield Box(*edges, t1=at, t4=gone.get(addr, NEVER))
 
 
 def _gone(plan: Layout, unit: Unit) -> int:

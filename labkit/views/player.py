@@ -92,7 +92,7 @@ def card(trip: Journey, unit: Unit) -> dict[str, Any]:
 def _title(trip: Journey, unit: Unit) -> str:
     if unit.first == NONE:
         return "nothing pinned"
-    word = "phyr" if trip.phyrs[unit.first].policy == "range" else "range"
+    word = "range" if trip.phyrs[unit.first].policy == "page" else "phyr"
     last = unit.first + unit.phyrs - 1
     return f"{word} {unit.first}" + (f"–{last}" if unit.phyrs > 1 else "")
 

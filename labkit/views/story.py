@@ -31,6 +31,8 @@ from labkit.trace.events import (
 )
 from labkit.trace.trace import Trace
 from labkit.units import PAGE_SIZE, SECTOR_SHIFT, human_bytes
+from labkit.views.policies import HOW, proposed
+from labkit.views.story_mm import OURS, TELL_MM
 from labkit.views.words import address, capital, count, errno_name, errno_sentence
 
 
@@ -46,29 +48,33 @@ class Line(NamedTuple):
 
 def story(trace: Trace) -> list[Line]:
     """Return a line for each record of `trace`."""
-    whole = {rec.token for rec in trace.of(GupPin) if rec.policy == "range"}
-    return [_line(trace, rec, proposed=getattr(rec, "token", None) in whole) for rec in trace.records]
+    phyrs = proposed(trace)
+    return [_line(trace, rec, new=getattr(rec, "token", None) in phyrs) for rec in trace.records]
 
 
-def _line(trace: Trace, rec: Record, *, proposed: bool) -> Line:
+def _line(trace: Trace, rec: Record, *, new: bool) -> Line:
     layer, function, tell = _TELL[type(rec)]
     does = function(rec) if callable(function) else function
-    if isinstance(rec, GupUnpin):
-        does = "put_user_phyrs" if proposed else "unpin_user_pages"
-    return Line(rec.t, layer, tell(rec), does, _origin(trace, rec, proposed=proposed))
+    if isinstance(rec, GupPin | GupUnpin):
+        verb = "get" if isinstance(rec, GupPin) else "put"
+        today = "pin_user_pages_fast" if isinstance(rec, GupPin) else "unpin_user_pages"
+        does = f"{verb}_user_phyrs" if new else today
+    return Line(rec.t, layer, tell(rec), does, _origin(trace, rec, new=new))
 
 
-def _origin(trace: Trace, rec: Record, *, proposed: bool) -> str:
+def _origin(trace: Trace, rec: Record, *, new: bool) -> str:
     """Return 'upstream 6.18', 'proposed ...' or 'ours', as the trace says, else as the record's nature says."""
     said = trace.meta.get("origin")
     told = said if isinstance(said, dict) else {}
     upstream = f"upstream {trace.meta.get('kernel', '')}".strip()
+    if isinstance(rec, OURS):
+        return "ours"
     if isinstance(rec, DeviceStart | DeviceDma):
         return str(told.get("device", "ours"))
     if isinstance(rec, GupUnpin) and "pins" in told:
         return str(told["pins"])
     if isinstance(rec, GupPin | GupUnpin):
-        return str(told.get("memory", "proposed" if proposed else upstream))
+        return str(told.get("memory", "proposed" if new else upstream))
     return upstream
 
 
@@ -107,7 +113,8 @@ def _pin(rec: GupPin) -> str:
     if rec.policy == "range":
         return f"{walked} walked, {_size(rec.ranges)} pinned as {ranges}, whole, with {atomics}."
     touched = count(rec.struct_pages, "struct page")
-    return f"{walked} walked, {_size(rec.ranges)} pinned page by page: {touched} touched, {atomics}, {ranges}."
+    how = HOW.get(rec.policy, f"held by policy {rec.policy}")
+    return f"{walked} walked, {_size(rec.ranges)} {how}: {touched} touched, {atomics}, {ranges}."
 
 
 def _unpin(rec: GupUnpin) -> str:
@@ -177,10 +184,6 @@ def _mmap(rec: Mmap) -> str:
     return f"The task maps {human_bytes(rec.len)} ({rec.name}, {rec.prot}) at {address(rec.addr)}."
 
 
-def _gup(rec: GupPin) -> str:
-    return "get_user_phyrs" if rec.policy == "range" else "pin_user_pages_fast"
-
-
 def _ksys(rec: SysEnter | SysExit) -> str:
     return f"ksys_{rec.name}"
 
@@ -192,7 +195,7 @@ _TELL: dict[type, tuple[str, str | Callable[[Any], str], Callable[[Any], str]]] 
     MmPageFree: ("task", "free_frozen_pages", lambda rec: f"{_size(rec.ranges)} go back to the buddy allocator."),
     SysEnter: ("system call", _ksys, _enter),
     SysExit: ("system call", _ksys, _exit),
-    GupPin: ("pin", _gup, _pin),
+    GupPin: ("pin", "", _pin),
     GupUnpin: ("unpin", "", _unpin),
     BlkdevDirectIO: (
         "file",
@@ -212,5 +215,6 @@ _TELL: dict[type, tuple[str, str | Callable[[Any], str], Callable[[Any], str]]] 
     DeviceDma: ("device", "", _dma),
     NvmeCompleteRq: ("driver", "nvme_complete_rq", _cqe),
     BlockRqComplete: ("block", "blk_mq_end_request", _complete),
+    **TELL_MM,
 }
 """For each record type: the layer, the kernel's function, and the sentence."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from labkit.trace.others import Others
 from labkit.trace.snapshot import MemoryMap
 from labkit.units import PAGE_SHIFT
 from labkit.views.fold import Place
@@ -161,7 +162,8 @@ def cells(map_: Tiles, memory: MemoryMap) -> NDArray[np.uint8]:
     for tile in map_.tiles:
         if zone_of(tile.block, memory) == NO_PAGE:
             out[rank[tile.block]] = KINDS.index("nopage") | OPEN_RIGHT | OPEN_DOWN
-    for first, frames, kind in memory.others:
+    starts = np.array([tile.block * FRAMES for tile in map_.tiles], np.int64)
+    for first, frames, kind in Others.of(memory.others).inside(starts, FRAMES):
         code = KINDS.index(kind) if kind in KINDS else KINDS.index("slab")
         for tile, pfn, order in map_.drawn(first, frames):
             x, y, w, h = box(pfn, order)

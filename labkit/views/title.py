@@ -8,6 +8,7 @@ from labkit.trace.trace import Trace
 from labkit.units import PAGE_SIZE, human_bytes, human_ns
 from labkit.views.captions import device_name, scenario
 from labkit.views.journey import Io, Journey
+from labkit.views.policies import HOW
 from labkit.views.words import capital, count, errno_name, errno_sentence
 
 
@@ -77,8 +78,8 @@ def _how(trip: Journey) -> str:
     pins = {pin.pin for pin in trip.phyrs}
     if not pins:
         return "nothing pinned"
-    whole = "as whole ranges" if trip.phyrs[0].policy == "range" else "page by page"
-    return f"pinned {whole}" + ("" if len(pins) == 1 else f" in {count(len(pins), 'step')}")
+    how = HOW.get(trip.phyrs[0].policy, "pinned")
+    return how + ("" if len(pins) == 1 else f" in {count(len(pins), 'step')}")
 
 
 def _clock(trace: Trace) -> str:

@@ -17,11 +17,14 @@ from labkit.views.journey import journey
 from labkit.views.title import title
 from labkit.widgets.host import LazyBokeh
 from labkit.widgets.page import Theme, standalone
-from labkit.widgets.picture import picture
+from labkit.widgets.picture import picture, script, style
 
 
 class Explorer(LazyBokeh):
     """The picture of a trace, in a notebook. `t` and `selection` follow the reader; `show` puts another trace there."""
+
+    _esm = script("host.js")
+    _css = style()
 
     def __init__(self, trace: Trace, theme: Theme = "auto") -> None:
         """Show `trace`; `auto` follows the theme of the page."""

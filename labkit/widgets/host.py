@@ -5,14 +5,15 @@ from typing import Any
 import anywidget
 from traitlets import Dict, Int, List, Unicode
 
-from labkit.widgets.picture import bokehjs, script, style
+from labkit.widgets.bokehjs import bokehjs
 
 
 class LazyBokeh(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget has no types
-    """Shows `item` and hears of `t` (the cursor, ns) and `selection` (phyrs). A notebook stores nothing of it."""
+    """Shows `item` and hears of `t` (the cursor, ns) and `selection` (phyrs). A notebook stores nothing of it.
 
-    _esm = script("host.js")
-    _css = style()
+    A picture that inherits from it brings its script, which ends with host.js, and its style sheet.
+    """
+
     item = Dict().tag(sync=True)
     theme = Unicode("auto").tag(sync=True)
     t = Int(0).tag(sync=True)

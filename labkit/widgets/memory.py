@@ -3,17 +3,11 @@
 from textwrap import wrap
 from typing import Any
 
-import numpy as np
-
 from labkit.views.layout import BOTTOM, BUS, DISK, HEIGHT, STRIP_BOTTOM, WIDTH
 from labkit.views.memory import Memory
-from labkit.views.shapes import Columns
 from labkit.widgets.canvas import boxes, moving, sheet, source, words
+from labkit.widgets.curves import curves
 from labkit.widgets.theme import LIGHT
-
-_STEPS = np.linspace(0, 1, 24)
-_EASE = _STEPS**3 * (_STEPS * (6 * _STEPS - 15) + 10)
-"""A quintic smoothstep: ribbons leave and arrive level."""
 
 
 def figure(picture: Memory, at: float) -> Any:
@@ -55,6 +49,9 @@ def _map(fig: Any, picture: Memory, at: float) -> None:
     fig.image_url("url", 0, 0, w=WIDTH, h=HEIGHT, anchor="top_left", source=source("mosaic", {"url": [""]}))
     look = {"fill_color": LIGHT["anon"], "line_color": LIGHT["mid"], "line_alpha": "alpha", "line_width": 0.8}
     boxes(fig, moving("folios", picture.moving["folios"], at), **look)
+    file = {"hatch_pattern": "right_diagonal_line", "hatch_color": LIGHT["mark"], "hatch_alpha": "alpha"}
+    look |= {"fill_color": LIGHT["file"], "hatch_scale": 8, "hatch_weight": 0.6} | file
+    boxes(fig, moving("cached", picture.moving["cached"], at), **look)
 
 
 def _ribbons(fig: Any, picture: Memory, at: float) -> None:
@@ -68,16 +65,6 @@ def _ribbons(fig: Any, picture: Memory, at: float) -> None:
     )  # fmt: skip
     dots = source("dots", {"x": [], "y": []})
     fig.scatter("x", "y", source=dots, size=2.6, fill_color=LIGHT["dot"], line_color=None, fill_alpha=0.9)
-
-
-def curves(ribbons: Columns) -> dict[str, list[Any]]:
-    """Return the outlines of ribbons as columns `xs` and `ys`."""
-    xs, ys = [], []
-    for x0, a0, a1, x1, b0, b1 in zip(*(ribbons[name] for name in ("x0", "a0", "a1", "x1", "b0", "b1")), strict=True):
-        x, top, bottom = x0 + (x1 - x0) * _STEPS, a0 + (b0 - a0) * _EASE, a1 + (b1 - a1) * _EASE
-        xs.append(np.concatenate([x, x[::-1]]).astype(np.float32))
-        ys.append(np.concatenate([top, bottom[::-1]]).astype(np.float32))
-    return {"xs": xs, "ys": ys}
 
 
 def _ends(fig: Any, picture: Memory, at: float) -> None:

@@ -9,7 +9,8 @@ from typing import Literal
 from labkit.trace.trace import Trace
 from labkit.views.journey import journey
 from labkit.views.title import title
-from labkit.widgets.picture import bokehjs, picture, script, style
+from labkit.widgets.bokehjs import bokehjs
+from labkit.widgets.picture import picture, script, style
 
 Theme = Literal["auto", "light", "dark"]
 

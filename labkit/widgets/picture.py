@@ -20,8 +20,6 @@ from labkit.widgets.theme import DARK, FADE, LIGHT
 
 _HERE = Path(__file__).parent
 _SCRIPTS = ("mosaic.js", "stage.js", "player.js", "embed.js")
-_BOKEHJS = ("bokeh.min.js",)
-"""What of BokehJS the document needs: it is two figures, without Bokeh's own widgets."""
 
 
 def picture(trace: Trace) -> dict[str, Any]:
@@ -89,12 +87,3 @@ def style() -> str:
 def script(*names: str) -> str:
     """Return the player as one ES module, and after it the scripts `names`."""
     return "\n".join((_HERE / name).read_text("utf-8") for name in (*_SCRIPTS, *names))
-
-
-@cache
-def bokehjs() -> str:
-    """Return BokehJS from the installed package."""
-    import bokeh  # noqa: PLC0415
-
-    static = Path(bokeh.__file__).parent / "server" / "static" / "js"
-    return "\n".join((static / name).read_text("utf-8") for name in _BOKEHJS)

@@ -24,7 +24,7 @@ def test_a_page_is_translated_by_its_number_and_its_offset_is_kept(iommu):
     (view,) = iommu.views(0xFF000, 512)
     assert view[0] == 7
     iommu.views(0xFF200, 4)[0][:] = b"abcd"
-    assert bytes(iommu._ram.view(0x7200, 4)) == b"abcd"
+    assert bytes(iommu._bus.view(0x7200, 4)) == b"abcd"
 
 
 def test_neighbours_in_memory_are_one_view_strangers_are_two(iommu):
@@ -81,3 +81,15 @@ def test_an_invalidation_hits_its_own_range_alone(iommu):
     assert sorted(iommu.iotlb) == [0xFF, 0x101]
     iommu.invalidate_all()
     assert iommu.iotlb == {}
+
+
+def test_what_the_bus_below_answers_in_pieces_stays_in_pieces(iommu):
+    below = iommu._bus
+
+    class Halves:
+        def views(self, addr, nbytes):
+            return [*below.views(addr, nbytes // 2), *below.views(addr + nbytes // 2, nbytes - nbytes // 2)]
+
+    iommu._bus = Halves()
+    assert [view.nbytes for view in iommu.views(0xFF000, 512)] == [256, 256]
+    assert [view.nbytes for view in iommu.views(0xFF000, 12288)] == [2048, 2048, 4096, 4096]

@@ -55,6 +55,31 @@ def test_a_read_moves_the_bytes_and_takes_sensing_overhead_and_link():
     assert bench.raw == [("DeviceStart", 0, 1, 1, 1), ("DeviceDma", 67_512, 1, 1, False, 4096)]
 
 
+class Pieces:
+    """A bus that answers with a view for every `most` bytes."""
+
+    def __init__(self, ram, most):
+        self.ram, self.most = ram, most
+
+    def views(self, addr, nbytes):
+        starts = range(addr, addr + nbytes, self.most)
+        return [self.ram.view(at, min(self.most, addr + nbytes - at)) for at in starts]
+
+
+@pytest.mark.parametrize("most", [8, 24, 1000])
+def test_a_bus_may_answer_in_pieces(most):
+    bench = Bench()
+    bench.ssd.bus = Pieces(bench.ram, most)
+    bench.put(0x30000, 0x20000, 0x12000)
+    bench.ssd.poke(4096, bytes(range(256)) * 40)
+    bench.submit(2, 8, 20, 0x10000, 0x30000)
+    bench.clock.run()
+    assert [status for _, status in bench.ended] == [0]
+    assert bench.cqe(0)[3:] == (3, 1)
+    found = bench.ram.gather(((0x10000, 4096), (0x20000, 4096), (0x12000, 2048)))
+    assert found == bytes(range(256)) * 40
+
+
 def test_a_write_moves_them_the_other_way():
     bench = Bench()
     bench.ram.view(0x10E00, 1024)[:] = b"w" * 1024

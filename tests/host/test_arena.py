@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labkit.errors import BadInput, SyscallError
-from labkit.host.arena import arena
+from labkit.host.arena import arena, arena_or_chunks, release
 
 TIB = 1 << 40
 
@@ -87,6 +87,32 @@ def test_a_limit_on_the_address_space_is_refused_with_enomem():
             arena(TIB)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_where_a_large_mapping_is_refused_there_are_smaller_ones():
+    assert arena_or_chunks(1 << 20).nbytes == 1 << 20
+    assert arena_or_chunks(1 << 62) is arena
+    with pytest.raises(BadInput):
+        arena_or_chunks(0)
+
+
+def test_released_pages_are_zeros_and_go_back_to_the_host():
+    view = arena(64 << 20)
+    view[:] = b"x" * (64 << 20)
+    before = rss_kb()
+    release(view, 100, (32 << 20) - 200)
+    assert before - rss_kb() > 31 << 10
+    assert bytes(view[:101]) == b"x" * 100 + b"\0"
+    assert bytes(view[(32 << 20) - 101 : (32 << 20) + 1]) == b"\0" + b"x" * 101
+    assert not any(view[4096 : 4096 + 65536])
+
+
+@pytest.mark.parametrize(("at", "nbytes"), [(0, 10), (100, 4096), (4096, 4096), (4000, 9000), (0, 16384), (50, 0)])
+def test_any_part_may_be_released(at, nbytes):
+    for view in (arena(16384), memoryview(bytearray(16384))):
+        view[:] = b"x" * 16384
+        release(view, at, nbytes)
+        assert bytes(view) == b"x" * at + bytes(nbytes) + b"x" * (16384 - at - nbytes)
 
 
 def test_a_kernel_without_huge_pages_gives_an_arena_as_well(monkeypatch):

@@ -1,8 +1,21 @@
 import pytest
 
-from labkit.errors import SyscallError
+from labkit.errors import ScenarioError, SyscallError
+from labkit.kernel.mm.gup.phyrs import get_user_phyrs, pin_phyrs, put_user_phyrs, split_token
+from labkit.kernel.mm.pin.policies import POLICIES
 from labkit.machine import Machine
-from labkit.trace.events import BlkdevDirectIO, BlockBioQueue, DeviceDma, GupPin, GupUnpin, NvmeCompleteRq, SysExit
+from labkit.trace.events import (
+    BlkdevDirectIO,
+    BlockBioQueue,
+    DeviceDma,
+    FolioFlags,
+    GupPin,
+    GupUnpin,
+    NvmeCompleteRq,
+    SysExit,
+)
+from labkit.trace.meters import Pins, pins
+from labkit.trace.state import state_at
 
 
 def world_of(system, **knobs):
@@ -101,9 +114,9 @@ def test_less_than_a_logical_block_of_memory_is_efault_in_both(either, nothing_h
 def test_memory_that_runs_out_half_way_is_a_short_count_in_pages_and_enomem_in_phyr(either, nothing_held):
     machine, task, fd = either
     buf = task.mmap("64 KiB")
-    zone = machine.buddy.zones[0]
-    zone.free_area = [{} for _ in zone.free_area]
-    zone.virgin, zone.pcp = zone.end, {0: [5000, 5002, 5004]}
+    for zone in machine.buddy.zones:
+        zone.offline_pages()
+    machine.buddy.zones[0].pcp[0] = [5000, 5002, 5004]
     if machine.currency.name == "page":
         assert task.pread(fd, buf, "64 KiB") == 12288
     else:
@@ -176,3 +189,115 @@ def test_two_ios_on_one_buffer_each_hold_it(either, nothing_held):
     machine.clock.run(until=machine.clock.all_of(calls))
     assert machine.folios.by_head == {}
     nothing_held(machine)
+
+
+@pytest.mark.parametrize("pin", ["page", "folio", "range", "lease", "none"])
+def test_phyr_pins_as_the_scenario_says_and_the_bytes_arrive(pin, nothing_held):
+    machine, task, fd = world_of("phyr", pin=pin)
+    machine.device.poke(0, b"p" * 65536)
+    buf = task.mmap("64 KiB")
+    assert task.pread(fd, buf, "64 KiB") == 65536
+    assert task.load(buf, 65536) == b"p" * 65536
+    (rec,) = machine.trace.of(GupPin)
+    assert (rec.policy, rec.mm, rec.faults) == (pin, 0, 16)
+    assert (rec.atomics, rec.cache_lines, rec.struct_pages) == {
+        "page": (16, 16, 16), "folio": (16, 16, 16), "range": (1, 1, 0), "lease": (1, 1, 0), "none": (0, 0, 0),
+    }[pin]  # fmt: skip
+    nothing_held(machine)
+
+
+@pytest.mark.parametrize("chunk", [16, 512])
+def test_phyr_in_chunks_pins_each_on_its_own_and_lets_go_of_all_at_the_end(chunk, nothing_held):
+    machine, task, fd = world_of("phyr", fragmentation=1.0, ram="256 MiB", chunk=chunk)
+    machine.device.poke(0, b"c" * (4 << 20))
+    buf = task.mmap("4 MiB")
+    assert task.pread(fd, buf, "4 MiB") == 4 << 20
+    assert task.load(buf, 4 << 20) == b"c" * (4 << 20)
+    assert [len(rec.ranges) for rec in machine.trace.of(GupPin)] == [chunk] * (1024 // chunk)
+    assert len({rec.t for rec in machine.trace.of(GupUnpin)}) == 1
+    nothing_held(machine)
+
+
+def test_phyr_in_chunks_has_moved_what_came_before_a_page_that_cannot_be_had(nothing_held):
+    machine, task, fd = world_of("phyr", fragmentation=1.0, chunk=16)
+    assert task.pread(fd, half_mapped(task, 20), 40 * 4096) == 20 * 4096
+    nothing_held(machine)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "sentence"),
+    [
+        ({"pin": "range"}, "pin=range is for system=phyr: struct pages are counted page by page"),
+        ({"chunk": 16}, "chunk=16 is for system=phyr: struct pages come as many as a bio has vectors"),
+    ],
+)
+def test_pages_are_pinned_page_by_page_and_no_other_way(knobs, sentence):
+    with pytest.raises(ScenarioError) as caught:
+        Machine(system="page", **knobs)
+    assert str(caught.value) == f"scenario: it cannot be: {sentence} (-EINVAL)"
+    assert Machine(system="page", pin="page").currency.policy == "page"
+
+
+def test_memory_that_was_read_into_is_told_to_be_dirty_once(either):
+    machine, task, fd = either
+    buf = task.mmap("64 KiB")
+    for _ in range(2):
+        task.pread(fd, buf, "64 KiB")
+    task.pwrite(fd, task.mmap("64 KiB"), "64 KiB")
+    (rec,) = machine.trace.of(FolioFlags)
+    assert (rec.io, sum(nbytes for _, nbytes in rec.ranges), rec.put, rec.take) == (1, 65536, 1 << 4, 0)
+
+
+def test_rule_mm25_long_reads_of_pages_are_dirty_before_the_io_short_ones_and_phyrs_after_it():
+    order = {}
+    for system, size in (("page", "64 KiB"), ("page", "2 MiB"), ("phyr", "2 MiB")):
+        machine, task, fd = world_of(system)
+        task.pread(fd, task.mmap(size), size)
+        kinds = [type(rec) for rec in machine.trace.records]
+        order[system, size] = kinds.index(FolioFlags) < kinds.index(GupPin)
+    assert order == {("page", "64 KiB"): False, ("page", "2 MiB"): True, ("phyr", "2 MiB"): False}
+
+
+@pytest.mark.parametrize(("pin", "gone"), [("page", 0), ("folio", 0), ("range", 0), ("lease", 0), ("none", 16)])
+def test_memory_that_nothing_protects_is_gone_while_the_device_still_writes(pin, gone):
+    machine, task, fd = world_of("phyr", pin=pin)
+    buf = task.mmap("64 KiB")
+    task.store(buf, bytes(65536))
+    free = machine.buddy.nr_free
+    call = machine.clock.job(task.syscalls.rw(fd, buf, 65536, 0, write=False))
+    machine.clock.run(until=10_000)
+    task.munmap(buf)
+    assert machine.buddy.nr_free == free + gone
+    assert machine.clock.run(until=call) == 65536
+    assert machine.buddy.nr_free == free + 16
+
+
+def test_a_mebibyte_of_a_huge_page_costs_page_one_locked_operation_and_two_lines():
+    machine, task, fd = world_of("page")
+    buf = task.mmap("2 MiB", "2 MiB")
+    task.store(buf, bytes(4096))
+    task.pread(fd, buf, "1 MiB")
+    (rec,) = machine.trace.of(GupPin)
+    assert (rec.atomics, rec.cache_lines, rec.struct_pages) == (1, 2, 256)
+
+
+def test_rule_mm15_a_write_of_untouched_memory_pins_no_page_either_way(either):
+    machine, task, fd = either
+    assert task.pwrite(fd, task.mmap("64 KiB"), "64 KiB") == 65536
+    assert all((rec.atomics, rec.cache_lines) == (0, 0) for rec in machine.trace.of(GupPin))
+    assert pins(machine.trace.records) == Pins(0, 0)
+
+
+def test_the_trace_tells_of_pins_that_a_task_takes_by_itself(either):
+    machine, task, _ = either
+    buf = task.mmap("64 KiB")
+    task.store(buf, bytes(65536))
+    token, _ = pin_phyrs(task.mm, get_user_phyrs(task.mm, buf, 65536, write=True).phyrs, POLICIES["page"], addr=buf)
+    assert machine.snapshot() == state_at(machine.trace.records, machine.clock.now)
+    parts = split_token(task.mm, token, 512)
+    assert machine.snapshot() == state_at(machine.trace.records, machine.clock.now)
+    task.munmap(buf)
+    for part in parts:
+        put_user_phyrs(task.mm, part)
+        assert machine.snapshot() == state_at(machine.trace.records, machine.clock.now)
+    assert machine.folios.by_head == {}

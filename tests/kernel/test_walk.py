@@ -38,6 +38,7 @@ def walk(system):
     task = machine.task()
     machine.buddy.zones[0].pcp[0] = [33, 7]
     buf, fd = task.mmap("8 KiB"), task.open("/dev/nvme0n1", "O_RDWR|O_DIRECT")
+    task.store(buf, bytes(8192))
     assert task.pwrite(fd, buf, "8 KiB", offset=8192) == 8192
     return list(machine.trace)
 
@@ -45,11 +46,11 @@ def walk(system):
 def test_phyr():
     assert walk("phyr") == [
         Mmap(t=0, io=0, addr=BUF, len=8192, prot="rw-", name="anon 4 KiB"),
+        MmPageAlloc(t=0, io=0, addr=BUF, order=0, refs=1, ranges=FRAMES),
         SysEnter(t=0, io=1, name="pwrite64", fd=3, buf=BUF, nbytes=8192, pos=8192),
-        MmPageAlloc(t=120, io=0, addr=BUF, order=0, refs=1, ranges=FRAMES),
         GupPin(
             t=120, io=1, token=1, policy="range", addr=BUF, ranges=FRAMES, ptes=2, atomics=2, struct_pages=0,
-            descriptor_bytes=32,
+            descriptor_bytes=32, cache_lines=1,
         ),
         BlkdevDirectIO(t=170, io=1, pos=8192, nbytes=8192, path="simple"),
         BlockBioQueue(t=230, io=1, bio=1, sector=16, nr_sector=16, vecs=2, start=0),
@@ -68,7 +69,7 @@ def test_phyr():
         NvmeCompleteRq(t=20789, io=1, rq=1, cid=0, status=0),
         DmaUnmap(t=22489, io=1, rq=1, syncs=1, stale=False),
         BlockRqComplete(t=22489, io=1, rq=1, tag=0, sector=16, nr_sector=16, error=0),
-        GupUnpin(t=22489, io=1, token=1, atomics=2, struct_pages=0),
+        GupUnpin(t=22489, io=1, token=1, atomics=2, struct_pages=0, ns=22),
         SysExit(t=23411, io=1, name="pwrite64", ret=8192),
     ]  # fmt: skip
 
@@ -76,11 +77,11 @@ def test_phyr():
 def test_page():
     assert walk("page") == [
         Mmap(t=0, io=0, addr=BUF, len=8192, prot="rw-", name="anon 4 KiB"),
+        MmPageAlloc(t=0, io=0, addr=BUF, order=0, refs=1, ranges=FRAMES),
         SysEnter(t=0, io=1, name="pwrite64", fd=3, buf=BUF, nbytes=8192, pos=8192),
-        MmPageAlloc(t=120, io=0, addr=BUF, order=0, refs=1, ranges=FRAMES),
         GupPin(
             t=120, io=1, token=1, policy="page", addr=BUF, ranges=FRAMES, ptes=2, atomics=2, struct_pages=2,
-            descriptor_bytes=64,
+            descriptor_bytes=64, cache_lines=2,
         ),
         BlkdevDirectIO(t=170, io=1, pos=8192, nbytes=8192, path="simple"),
         BlockBioQueue(t=230, io=1, bio=1, sector=16, nr_sector=16, vecs=2, start=0),
@@ -99,7 +100,7 @@ def test_page():
         NvmeCompleteRq(t=20789, io=1, rq=1, cid=0, status=0),
         DmaUnmap(t=22489, io=1, rq=1, syncs=1, stale=False),
         BlockRqComplete(t=22489, io=1, rq=1, tag=0, sector=16, nr_sector=16, error=0),
-        GupUnpin(t=22489, io=1, token=1, atomics=2, struct_pages=2),
+        GupUnpin(t=22489, io=1, token=1, atomics=2, struct_pages=2, ns=22),
         SysExit(t=23411, io=1, name="pwrite64", ret=8192),
     ]  # fmt: skip
 

@@ -1,4 +1,5 @@
 from labkit.scatter.bio_vec import BIO_VEC_BYTES, BioVec, BioVecs
+from labkit.scatter.memory_class import RAM
 from labkit.scatter.page import Page, page_to_phys
 
 
@@ -27,3 +28,14 @@ def test_a_slice_begins_inside_a_vector_as_a_clone_does():
     assert isinstance(table.slice(3584, 1024), BioVecs)
     assert table.slice(0, 8192) is table
     assert BioVecs.of([(0x7000, 8192)]).slice(4096, 512) == (BioVec(Page(8), 512, 0),)
+
+
+def test_what_has_a_struct_page_is_ram():
+    table = BioVecs.of([(0x7000, 4096), (0x21000, 512)])
+    assert (table.cls, table.classes) == (RAM, ((RAM, 4608),))
+
+
+def test_the_addresses_of_a_full_bio_stand_in_columns():
+    ranges = tuple((pfn << 13, 4096) for pfn in range(256))
+    assert BioVecs.of(ranges).vecs == ranges
+    assert BioVecs.of(ranges).vecs.rows.nbytes == 4096

@@ -1,3 +1,4 @@
+from labkit.scatter.range_array import RangeArray
 from labkit.trace.events import DmaMap, DmaUnmap, GupPin, GupUnpin, IotlbFlush, NvmeSetupCmd, SysExit
 from labkit.trace.meters import Meters, Pins, meters, pins
 
@@ -37,3 +38,14 @@ def test_a_range_counts_every_frame_that_it_touches():
     across = GupPin(0, 1, 1, "range", 0x7F00_0000_0200, ((0x64200, 7680), (0x12C000, 1024)), 3, 2, 0, 32)
     assert pins([across]).taken == 3
     assert pins([across._replace(ranges=((0x7FFF, 2),))]).taken == 2
+
+
+def test_a_list_in_columns_is_counted_alike():
+    ranges = ((0x64200, 7680), (0x12C000, 1024), (0x7FFF, 2))
+    columns = PIN._replace(ranges=RangeArray.join([ranges]))
+    assert pins([columns]).taken == pins([PIN._replace(ranges=ranges)]).taken == 5
+
+
+def test_rule_mm17_a_pin_that_counts_nowhere_is_none_and_pairs_all_the_same():
+    zero_page = PIN._replace(atomics=0)
+    assert pins([zero_page]) == pins([zero_page, UNPIN._replace(atomics=0)]) == Pins(taken=0, released=0)

@@ -1,9 +1,11 @@
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 
 from labkit.errors import TraceError
+from labkit.scatter.range_array import RangeArray
 from labkit.trace import store
 from labkit.trace.events import RECORDS, GupPin, Mmap, MmPageAlloc, SysExit
 from labkit.trace.snapshot import MemoryMap
@@ -109,7 +111,6 @@ def test_a_record_whose_fields_do_not_fit_is_refused(row):
         [["BlockRqComplete", 20, 1, 77, 5, 0, 8, 0]],
         [["Munmap", 20, 0, VA, 4096]],
         [["MmPageFree", 20, 0, 0, [[0x7000, 4096]]]],
-        [["GupPin", 20, 1, 1, "page", VA, [[0x7000, 4096]], 1, 1, 1, 64]],
     ],
     ids=lambda rows: rows[0][0],
 )
@@ -201,3 +202,33 @@ def test_every_record_type_survives_the_store():
         fields = [getattr(kind, "__name__", "Ranges") for kind in cls.__annotations__.values()]
         rec = cls(*(sample.get(field, ((4096, 8192),)) for field in fields))
         assert store._record(json.loads(json.dumps([name, *rec]))) == rec
+
+
+LONG = tuple((pfn << 13, 4096) for pfn in range(100))
+
+
+def long_pin(ranges):
+    return Trace((GupPin(20, 1, 1, "range", VA, ranges, 100, 100, 0, 1600),))
+
+
+def test_a_list_in_columns_is_written_as_pairs():
+    assert dumps(long_pin(RangeArray.join([LONG]))) == dumps(long_pin(LONG))
+    assert json.loads(dumps(long_pin(RangeArray.join([LONG]))))["records"][0][6][:2] == [[0, 4096], [8192, 4096]]
+
+
+def test_a_long_list_comes_back_in_columns_and_a_short_one_in_a_tuple():
+    (long,) = loads(dumps(long_pin(LONG))).records
+    assert isinstance(long.ranges, RangeArray)
+    assert long == long_pin(LONG).records[0]
+    assert loads(dumps(long_pin(LONG[:4]))).records[0].ranges == LONG[:4]
+    assert type(loads(dumps(long_pin(LONG[:4]))).records[0].ranges) is tuple
+
+
+def test_a_long_list_with_an_address_that_no_machine_has_is_refused():
+    assert "an address of more than 63 bits" in refusal(dumps(long_pin((*LONG, (1 << 63, 4096)))))
+    assert "no machine has" in refusal(dumps(long_pin((*LONG, (0, 1 << 40)))))
+
+
+def test_what_json_does_not_know_is_not_written():
+    with pytest.raises(TypeError, match="Path"):
+        dumps(Trace((), meta={"file": Path("x")}))

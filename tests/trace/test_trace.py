@@ -26,5 +26,5 @@ def test_an_empty_trace_ends_at_the_start():
 
 
 def test_a_trace_can_be_asked_for_any_instant():
-    assert Trace(RECORDS).state_at(5).vmas == ((0x7F00_0000_0000, 4096, "rw-", "anon"),)
+    assert Trace(RECORDS).state_at(5).vmas == ((0x7F00_0000_0000, 4096, "rw-", "anon", 0),)
     assert Trace(RECORDS).state_at(-1) == Snapshot(t=-1)

@@ -14,7 +14,7 @@ def test_a_tuple_becomes_the_record_that_it_names():
 
 
 def test_every_record_begins_with_time_and_io():
-    assert len(RECORDS) == 22
+    assert len(RECORDS) == 35
     assert all(cls._fields[:2] == ("t", "io") for cls in RECORDS.values())
 
 
@@ -23,6 +23,26 @@ def test_records_are_kept_in_the_order_in_which_they_came():
     tracer.emit(EXIT)
     tracer.emit(("SysExit", 9, 2, "pread64", -14))
     assert tracer.records == (SysExit(5, 1, "pread64", 4096), SysExit(9, 2, "pread64", -14))
+
+
+def test_a_record_gets_its_type_once():
+    tracer = Tracer()
+    tracer.emit(EXIT)
+    (first,) = tracer.records
+    assert tracer.raw == []
+    tracer.emit(EXIT)
+    assert len(tracer.records) == 2
+    assert tracer.records[0] is first
+
+
+def test_a_record_that_fits_no_type_changes_nothing():
+    tracer = Tracer()
+    tracer.emit(EXIT)
+    tracer.emit(("SysExit", 5))
+    for _ in range(2):
+        with pytest.raises(TypeError):
+            _ = tracer.records
+    assert len(tracer.raw) == 2
 
 
 def test_with_nobody_watching_emit_is_the_append_of_the_list():

@@ -2,6 +2,8 @@
 
 from itertools import pairwise
 
+from labkit.trace.events import Hazard, SetPtes, Violation
+from labkit.trace.trace import Trace
 from labkit.views.lanes import GREY, MOST_SPANS, PIN_HUE, WAIT_HUE, lanes
 
 
@@ -78,3 +80,11 @@ def test_a_failed_io_has_its_call_alone(traces):
 def test_an_empty_trace_has_lanes_and_no_bars(traces):
     picture = lanes(traces.EMPTY)
     assert (picture.spans["lane"], picture.scales, len(picture.names)) == ([], {"events": [], "time": []}, 8)
+
+
+def test_hazards_have_a_lane_of_their_own_below_the_others(small):
+    records = (SetPtes(0, 0, 0x7000, 0, ((0x4000, 4096),)), Hazard(5, 1, "munmap", ""), Violation(9, 1, "bytes", 1, ""))
+    picture = lanes(Trace(records))
+    assert picture.names[-1][1] == "hazards"
+    assert bars(picture) == [(0, 0, 0, "map", GREY), (8, 1, 1, "hazard", PIN_HUE), (8, 2, 2, "broken", PIN_HUE)]
+    assert len(lanes(small).names) == 8

@@ -1,10 +1,18 @@
 """The picture of four addresses, its columns typed out for two phyrs and one request."""
 
+from dataclasses import replace
 from itertools import groupby
 
 import pytest
 
 from labkit.machine import Machine
+from labkit.trace.events import (
+    MemremapPages,
+    MmFilemapAddToPageCache,
+    MmFilemapDeleteFromPageCache,
+    MmMigratePages,
+    SetPtes,
+)
 from labkit.views.journey import NEVER
 from labkit.views.memory import MOST_SHAPES, memory
 
@@ -143,3 +151,26 @@ def test_a_name_tells_of_every_phyr_that_a_box_stands_for():
     assert names[:8] == [
         "phyr 0–1", "phyr 2–3", "phyr 4, 1/2", "phyr 4–5", "phyr 6–7", "phyr 8–9", "phyr 9, 2/2", "phyr 10–11",
     ]  # fmt: skip
+
+
+def test_pages_of_a_file_lie_on_the_map_until_they_leave_it(small):
+    came = MmFilemapAddToPageCache(0, 0, 0, 1, 8, ((0x4000_8000, 8192),), "log")
+    gone = MmFilemapDeleteFromPageCache(99_999, 0, 1, ((0x4000_8000, 8192),))
+    cached = memory(replace(small, records=(came, *small.records, gone))).moving["cached"]
+    assert rows(cached, *EDGES) == [(474.0, 124.0, 490.0, 132.0)]
+    assert rows(cached, "t1", "t4") == [(0, 18)]
+
+
+def test_folios_that_move_are_drawn_where_they_went(small):
+    move = MmMigratePages(50, 0, 0, ((0x4000_5000, 4096),), ((0x4000_7000, 4096),))
+    folios = memory(replace(small, records=(*small.records[:2], move, *small.records[2:]))).moving["folios"]
+    assert rows(folios, "t1", "t4") == [(1, NEVER), (1, 2), (2, NEVER)]
+
+
+def test_device_memory_with_struct_pages_is_a_zone_and_without_them_hatched(small):
+    for frames, code in ((512, 0), (0, 5)):
+        device = MemremapPages(0, 0, "p2p", 0x9000_0000, 2 << 20, 1, 0, frames)
+        mapped = SetPtes(0, 0, 0x7000, 0, ((0x9000_0000, 4096),))
+        picture = memory(replace(small, records=(device, mapped)))
+        assert set((picture.cells[0] & 7).tolist()) == {code}
+        assert len(picture.moving["cached"]["t1"]) == (1 if frames else 0)

@@ -1,4 +1,22 @@
-from labkit.trace.events import RECORDS
+import pytest
+
+from labkit.scatter.range_array import RangeArray
+from labkit.trace.events import (
+    RECORDS,
+    DupMmap,
+    FolioFlags,
+    Hazard,
+    MemremapPages,
+    MemunmapPages,
+    MmFilemapAddToPageCache,
+    MmFilemapDeleteFromPageCache,
+    MmMigratePages,
+    Mprotect,
+    SetPtes,
+    SplitHugePmd,
+    Violation,
+    ZapPtes,
+)
 from labkit.trace.trace import Trace
 from labkit.views.story import Line, story
 
@@ -43,6 +61,17 @@ def test_pages_are_pinned_by_what_is_upstream(traces):
     )
 
 
+def test_each_policy_has_its_words_and_the_proposed_system_its_function(small):
+    for policy, words in (
+        ("folio", "pinned folio by folio"),
+        ("lease", "held by a lease"),
+        ("none", "used without a pin"),
+    ):
+        line = story(Trace((small.records[3]._replace(policy=policy),), meta=small.meta))[0]
+        assert f"12 KiB {words}: no struct pages touched" in line.text
+        assert (line.function, line.origin) == ("get_user_phyrs", "proposed")
+
+
 def test_the_trace_may_say_whose_idea_it_is(small):
     told = Trace(small.records, meta={"origin": {"memory": "proposed (Wilcox, 2022)"}})
     assert story(told)[3].origin == "proposed (Wilcox, 2022)"
@@ -65,3 +94,46 @@ def test_every_record_type_has_a_sentence():
 
 def test_an_empty_trace_has_no_story(traces):
     assert story(traces.EMPTY) == []
+
+
+FEW = RangeArray([0x4000, 0x8000], [4096, 8192])
+ONE, TWO = ((0x4000, 4096),), ((0x8000, 8192),)
+MEMORY = [
+    (Mprotect(0, 0, 0x7000, 8192, "r--"), "The task changes the rights of 8 KiB at 0x7000 to r--.", "do_mprotect_pkey"),
+    (DupMmap(0, 0, 0, 1), "The task forks: address space 1 maps what address space 0 does, page by page the same.",
+     "dup_mmap"),
+    (SetPtes(0, 0, 0x7000, 0, TWO),
+     "8 KiB that are there already are mapped by two entries at 0x7000: one physical range.",
+     "set_ptes"),
+    (SetPtes(0, 0, 0x20_0000, 9, ((0x40_0000, 2 << 20),)),
+     "2 MiB that are there already are mapped by one entry at 0x20_0000: one physical range.", "set_pmd_at"),
+    (ZapPtes(0, 0, 0x7000, 4096),
+     "4 KiB at 0x7000 are translated no longer; the mapping itself stays.", "zap_pte_range"),
+    (SplitHugePmd(0, 0, 0x20_0000, 9), "The entry of 2 MiB at 0x20_0000 becomes 512 page table entries.",
+     "__split_huge_pmd"),
+    (MmFilemapAddToPageCache(0, 0, 0, 1, 8, FEW, "log"),
+     "Three folios of 4 KiB become parts of the page cache of log, from 0x4000 on.", "__filemap_add_folio"),
+    (MmFilemapDeleteFromPageCache(0, 0, 1, TWO), "8 KiB of a file leave the page cache, which drops its references.",
+     "__filemap_remove_folio"),
+    (MemremapPages(0, 0, "p2p", 0x40_0000, 2 << 20, 1, 0, 512),
+     "2 MiB of p2p at 0x40_0000 get 512 struct pages, 32 KiB of RAM.",
+     "memremap_pages"),
+    (MemremapPages(0, 0, "gpu", 0x40_0000, 2 << 20, 0, 0, 0),
+     "2 MiB of gpu at 0x40_0000 are registered without any struct page.", "request_mem_region"),
+    (MemunmapPages(0, 0, "gpu", 0x40_0000, 2 << 20),
+     "2 MiB of gpu at 0x40_0000 are gone, with all that described them.", "memunmap_pages"),
+    (MmMigratePages(0, 0, 0, ONE, ((0x9000, 4096),)),
+     "One folio of 4 KiB moves from 0x4000 to 0x9000, and what counts on it goes along.", "migrate_pages"),
+    (FolioFlags(0, 0, ONE, 1 << 4, 1), "The memory at 0x4000, one page, gains dirty and loses locked.", ""),
+    (Hazard(0, 1, "munmap", "the buffer goes"), "Somebody gets in the way (munmap): the buffer goes.", ""),
+    (Violation(0, 1, "bytes", 3, "byte 0 is wrong.", 0x4000, "a5", "00"),
+     "The invariant bytes is broken: byte 0 is wrong; at 0x4000 the bytes should be a5 and are 00.", ""),
+    (Violation(0, 1, "pins", 3, "two are left"), "The invariant pins is broken: two are left.", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rec", "text", "function"), MEMORY, ids=[type(row[0]).__name__ for row in MEMORY])
+def test_what_happens_to_memory_is_told_with_its_function(rec, text, function):
+    (line,) = story(Trace((rec,), meta={"kernel": "6.18"}))
+    assert (line.text, line.function) == (text, function)
+    assert line.origin == ("upstream 6.18" if function else "ours")

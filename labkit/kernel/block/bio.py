@@ -17,14 +17,16 @@ class Bio:
     """`payload` to or from `sector`, for bytes [start, start + nbytes) of IO `io`. Completion is left in `done`."""
 
     __slots__ = (
-        "bio", "done", "end_io", "error", "io", "nbytes", "payload", "remaining", "sector",
-        "start", "why", "write",
+        "bio", "cls", "done", "end_io", "error", "io", "nbytes", "payload", "remaining",
+        "sector", "start", "why", "write",
     )  # fmt: skip
 
     def __init__(self, env: Clock, bio: int, io: int, sector: Sector, payload: Payload, *, write: bool) -> None:
         """Begin unsubmitted; `remaining` counts its own submission too, so that it cannot end halfway through."""
         self.bio, self.io, self.sector, self.payload, self.write = bio, io, sector, payload, write
         self.nbytes = payload.nbytes
+        self.cls = payload.cls
+        """What kind of memory all of it is (D-8)."""
         self.start = 0
         self.error, self.remaining = 0, 1
         self.why: SyscallError | None = None

@@ -65,7 +65,7 @@ class RequestQueue:
     def _get_request(self, bio: Bio, sector: Sector, piece: Piece) -> Request:
         """Give `piece` a tag and a request (blk_mq_get_new_requests)."""
         tag = self._free.pop()
-        rq = Request(next(self._rqs), bio.io, tag, sector, piece, write=bio.write)
+        rq = Request(next(self._rqs), bio.io, tag, sector, piece, bio.cls, write=bio.write)
         if bio.payload.struct_pages:
             rq.conversions = len(piece.vecs)
         rq.end_io = partial(self._end, bio)

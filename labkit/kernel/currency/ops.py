@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from labkit.kernel.block.limits import QueueLimits
-from labkit.kernel.mm.fault import Mm
+from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.scatter.payload import Payload
 from labkit.trace.events import Ranges
 
@@ -27,10 +27,14 @@ class Kiocb:
 
 
 class Hold(NamedTuple):
-    """Memory that is pinned: what flows on, and what taking and keeping it cost."""
+    """Memory that is pinned under `token` of the ledger: what flows on, and what taking and keeping it cost.
+
+    `ptes`: steps of the walk; `cache_lines`: lines written to count the pin; `faults`: what was missed and came.
+    """
 
     payload: Payload
     nbytes: int
+    token: int
     handle: Any
     """What the currency needs to let go again."""
     ranges: Ranges
@@ -38,6 +42,8 @@ class Hold(NamedTuple):
     atomics: int
     struct_pages: int
     descriptor_bytes: int
+    cache_lines: int = 0
+    faults: int = 0
 
 
 class Released(NamedTuple):
@@ -52,15 +58,15 @@ class Currency(Protocol):
 
     name: str
     policy: str
-    """What a pin counts on: 'range' or 'page'."""
+    """What a pin counts on: the name of a PinPolicy."""
     per_bio: bool
     """Whether a pin is let go of with its bio, or with the whole IO."""
 
     def pin(self, iocb: Kiocb, start: int) -> Hold:
         """Translate and pin user memory from byte `start` of the IO on, as far as this currency goes in one step.
 
-        Raises SyscallError (EFAULT, EINVAL, ENOMEM) where not one byte can be had; nothing is held then.
+        Raises SyscallError (EFAULT, EINVAL, ENOMEM, ...) where not one byte can be had; nothing is held then.
         """
 
     def unpin(self, iocb: Kiocb, hold: Hold) -> Released:
-        """Let go of all of `hold`."""
+        """Let go of all of `hold`; memory that the IO wrote to is dirty by then. Raises InvariantError if not held."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from labkit.hardware.iommu import Iommu
 from labkit.kernel.dma.iova import IovaDomain
 from labkit.kernel.dma.ops import DmaMapping
+from labkit.scatter.memory_class import RAM, MemoryClass
 from labkit.scatter.payload import run_length
 from labkit.trace.events import Ranges
 from labkit.units import PAGE_SHIFT, PAGE_SIZE, DmaAddr, PhysAddr
@@ -34,11 +35,11 @@ class IommuMap:
         self._timer = 0
         self.stale, self.syncs = not strict, int(strict)
 
-    def map(self, ranges: Ranges) -> DmaMapping:
+    def map(self, ranges: Ranges, cls: MemoryClass = RAM) -> DmaMapping:  # noqa: ARG002 - an entry leads anywhere
         """Give `ranges` one device range; each joint must lie on a page (BLKDMA-3, the virt boundary sees to it)."""
         phys = ranges if len(ranges) == 1 else run_length(ranges)
         offset = phys[0][0] & _LOW
-        nbytes = sum([length for _addr, length in phys])
+        nbytes = sum([length for _addr, length in phys]) if isinstance(phys, tuple) else phys.nbytes
         pages = (offset + nbytes + _LOW) >> PAGE_SHIFT
         iova = self._iovas.alloc(pages) << PAGE_SHIFT
         at = iova + offset

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple, Protocol
 
+from labkit.scatter.memory_class import RAM, MemoryClass
 from labkit.trace.events import Ranges
 from labkit.units import DmaAddr, PhysAddr
 
@@ -24,8 +25,12 @@ class DmaMapping(NamedTuple):
 class DmaMapOps(Protocol):
     """Map and unmap, for one device."""
 
-    def map(self, ranges: Ranges) -> DmaMapping:
-        """Map physical `ranges`. Raises SyscallError ENOMEM where no device address is left; nothing is mapped then."""
+    def map(self, ranges: Ranges, cls: MemoryClass = RAM) -> DmaMapping:
+        """Map physical `ranges`, all of class `cls`: dma_map_phys, with DMA_ATTR_MMIO for MMIO.
+
+        MMIO has no kernel mapping and is never bounced (DMA-1); a foreign address is a machine address already (D-16).
+        Raises SyscallError ENOMEM where no device address is left; nothing is mapped then.
+        """
 
     def unmap(self, mapping: DmaMapping) -> None:
         """Take `mapping` back, with `syncs` IOTLB invalidations."""

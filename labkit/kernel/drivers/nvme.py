@@ -52,7 +52,7 @@ class NvmeDriver:
     def queue_rq(self, rq: Request) -> Steps:
         """Map, write the command, ring the doorbell (nvme_queue_rq). Errors: ENOMEM for addresses or list memory."""
         env, cpu = self.env, self.cpu
-        mapping = self.mappings[rq.rq] = self.dma.map(rq.vecs)
+        mapping = self.mappings[rq.rq] = self.dma.map(rq.vecs, rq.cls)
         dma, phys, maps, ioptes, saved = mapping
         self._emit(("DmaMap", env.now, rq.io, rq.rq, dma, phys, maps, rq.conversions, rq.conversions, saved))
         try:
@@ -78,7 +78,7 @@ class NvmeDriver:
         slot = self._tail
         self.ram.view(self.queues.sq_phys + slot * SQE_BYTES, SQE_BYTES)[:] = sqe
         self._tail = (slot + 1) % self.queues.depth
-        lists = sum([block.nbytes for block in rq.blocks])
+        lists = sum([block.nbytes for block in rq.blocks]) if rq.blocks else 0
         self._emit((
             "NvmeSetupCmd", self.env.now, rq.io, rq.rq, rq.tag, rq.sector, rq.nbytes, prps[0], prp2, len(prps), lists,
             sqe.hex(),

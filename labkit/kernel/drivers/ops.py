@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from labkit.hardware.clock import Steps
+from labkit.scatter.memory_class import RAM, MemoryClass
 from labkit.trace.events import Ranges
 from labkit.units import Sector
 
@@ -14,11 +15,16 @@ Fitting = tuple[Ranges, int, int]
 class Request:
     """A part of a bio that fits the queue: one command's worth of sectors, under one tag."""
 
-    __slots__ = ("blocks", "conversions", "end_io", "io", "nbytes", "rq", "sector", "segments", "tag", "vecs", "write")
+    __slots__ = (
+        "blocks", "cls", "conversions", "end_io", "io", "nbytes", "rq", "sector", "segments", "tag", "vecs", "write",
+    )  # fmt: skip
 
-    def __init__(self, rq: int, io: int, tag: int, sector: Sector, piece: Fitting, *, write: bool) -> None:
-        """Describe `piece` of a bio of IO `io`, that fits the queue, at `sector`."""
+    def __init__(
+        self, rq: int, io: int, tag: int, sector: Sector, piece: Fitting, cls: MemoryClass = RAM, *, write: bool
+    ) -> None:
+        """Describe `piece` of a bio of IO `io`, that fits the queue, at `sector`; its memory is of class `cls`."""
         self.rq, self.io, self.tag, self.sector, self.write = rq, io, tag, sector, write
+        self.cls = cls
         self.vecs, self.nbytes, self.segments = piece
         self.conversions = 0
         """Vectors that had to be turned into physical addresses, a struct page read for each."""

@@ -1,6 +1,7 @@
 """The raw block device file: block/fops.c, where a file position is a device position (DIO-1..4)."""
 
 import errno
+from collections.abc import Iterator
 from itertools import count
 
 from labkit.errors import SyscallError
@@ -50,11 +51,23 @@ class BlockDeviceFile:
         return "simple" if pages <= BIO_MAX_VECS else "multi"
 
     def bios(self, io: int, pos: int, payload: Payload, *, write: bool) -> list[Bio]:
-        """Return the bios for `payload` at byte `pos`: one, unless it is more than 32 bits of bytes (D-11)."""
-        nbytes = payload.nbytes
-        if nbytes <= BIO_MAX_SIZE:
+        """Return the bios for `payload` at byte `pos`: one, unless it is of two classes, or more than 32 bits of bytes.
+
+        A bio never mixes two classes (D-8). Raises SyscallError EINVAL, before any bio is submitted, where a class
+        ends inside a logical block (D-9).
+        """
+        if payload.nbytes <= BIO_MAX_SIZE and len(payload.classes) <= 1:
             return [Bio(self.env, next(self._bios), io, Sector(pos >> SECTOR_SHIFT), payload, write=write)]
-        most = BIO_MAX_SIZE // self.limits.logical_block_size * self.limits.logical_block_size
-        starts = range(0, nbytes, most)
-        parts = [(Sector((pos + start) >> SECTOR_SHIFT), payload.slice(start, most)) for start in starts]
+        parts = [(Sector((pos + at) >> SECTOR_SHIFT), payload.slice(at, size)) for at, size in self._parts(payload)]
         return [Bio(self.env, next(self._bios), io, sector, part, write=write) for sector, part in parts]
+
+    def _parts(self, payload: Payload) -> Iterator[tuple[int, int]]:
+        """Yield (first byte, bytes) of what one bio may carry: one class (D-8), and what 32 bits can count (D-11)."""
+        at, lbs = 0, self.limits.logical_block_size
+        most = BIO_MAX_SIZE // lbs * lbs
+        for cls, nbytes in payload.classes:
+            if nbytes % lbs:
+                what = f"{nbytes} bytes of {cls.kind} memory"
+                raise SyscallError(self.name, what, f"are not a multiple of {lbs} (D-8, D-9)", errno.EINVAL)
+            yield from ((at + start, min(most, nbytes - start)) for start in range(0, nbytes, most))
+            at += nbytes

@@ -1,4 +1,5 @@
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from labkit.kernel.block.blk_mq import RequestQueue
 from labkit.kernel.block.limits import QueueLimits
 from labkit.machine import DATA
 from labkit.scatter.bio_vec import BioVecs
+from labkit.scatter.memory_class import RAM, MemoryClass
 from labkit.scatter.phyr import Phyr, PhyrList
 
 CPU = Cpu.load(Path(DATA / "cpu.toml"))
@@ -156,3 +158,11 @@ def test_a_vector_that_cannot_be_split_fails_the_bio_and_what_was_sent_is_waited
     assert (bio.error, bio.why.errno_name) == (errno.EINVAL, "-EINVAL")
     assert bio.done.processed
     assert idle(queue)
+
+
+@pytest.mark.parametrize("cls", [RAM, MemoryClass("mmio", "gpu0")])
+def test_a_request_is_of_the_class_of_its_bio(cls):
+    seen = []
+    queue, _, _ = queue_of(replace(LIMITS, max_segments=2), lambda rq: seen.append(rq.cls) or 0)
+    run(queue, bio_of(queue, PhyrList([Phyr(0x100000 + i * 0x10000, 4096, cls) for i in range(4)])))
+    assert seen == [cls, cls]

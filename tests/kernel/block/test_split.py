@@ -2,12 +2,13 @@ import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.errors import SyscallError
 from labkit.kernel.block.limits import MAX_SEGMENT_SIZE, QueueLimits
 from labkit.kernel.block.split import Piece, get_max_io_size, split_to_limits
+from labkit.scatter.range_array import RangeArray
 
 PAGE = 4096
 ROOMY = QueueLimits(max_sectors=1 << 20)
@@ -225,3 +226,36 @@ def test_pieces_put_together_are_the_bio_and_each_respects_every_limit(bio):
         if limits.virt_boundary_mask:
             inner = [addr + nbytes for addr, nbytes in piece.vecs[:-1]] + [addr for addr, _ in piece.vecs[1:]]
             assert all(at % 4096 == 0 for at in inner)
+
+
+@settings(max_examples=2000)
+@given(bios())
+def test_columns_are_split_as_tuples_are(bio):
+    limits, sector, vecs = bio
+    assert outcome(RangeArray.join([vecs]), limits, sector) == outcome(vecs, limits, sector)
+
+
+@settings(max_examples=500)
+@given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 15), st.integers(1, 16)), min_size=1, max_size=40))
+def test_columns_are_refused_where_tuples_are(parts):
+    vecs = tuple((pfn << 12 | deep << 8, size << 8) for pfn, deep, size in parts)
+    limits = QueueLimits(max_segments=7, max_sectors=64, virt_boundary_mask=4095, dma_alignment=511)
+    assert outcome(RangeArray.join([vecs]), limits, 0) == outcome(vecs, limits, 0)
+
+
+def outcome(vecs, limits, sector):
+    """Return the pieces up to the refusal, and the refusal."""
+    pieces = []
+    try:
+        for piece in split_to_limits(vecs, sector, limits):
+            pieces.append(piece)  # noqa: PERF402 - those before a refusal count
+    except SyscallError as bad:
+        return pieces, str(bad)
+    return pieces, None
+
+
+def test_the_pieces_of_columns_are_views_of_them():
+    vecs = RangeArray.join([scattered(1000)])
+    pieces = split(vecs, QueueLimits(max_sectors=256))
+    assert shape(pieces) == [(131072, 32)] * 31 + [(32768, 8)]
+    assert all(piece.vecs.rows.base is vecs.rows or piece.vecs.rows.base is vecs.rows.base for piece in pieces)

@@ -4,15 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.errors import SyscallError
+from labkit.errors import InvariantError, SyscallError
 from labkit.kernel.block.limits import QueueLimits
 from labkit.kernel.currency.ops import Kiocb
 from labkit.kernel.currency.page import PageCurrency
 from labkit.kernel.currency.phyr import PhyrCurrency
-from labkit.kernel.mm.buddy import Buddy
-from labkit.kernel.mm.fault import Mm
-from labkit.kernel.mm.folio import Folios
-from labkit.kernel.mm.pin import PinLedger
+from labkit.kernel.mm.fault.memory import handle_mm_fault
+from labkit.kernel.mm.fault.mmap import do_mmap
+from labkit.kernel.mm.frames.folio import PG_dirty
+from labkit.kernel.mm.frames.frames import Frames
+from labkit.kernel.mm.gup import follow
+from labkit.kernel.mm.page_alloc.buddy import Buddy
+from labkit.kernel.mm.pin.policies import POLICIES
+from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.scatter.payload import run_length
 
 VA = 0x7F00_0000_0000
@@ -26,11 +30,12 @@ def currency(request):
 
 
 def memory(*pfns, prot="rw-", touch=True, order=0):
-    mm = Mm(Buddy(64 << 20), Folios(), PinLedger(), lambda _raw: None, lambda: 0)
-    mm.buddy.zones[0].pcp[order] = list(reversed(pfns))
-    mm.mmap(max(1, len(pfns)) * 4096 << order, prot, order=order)
+    mm = Mm(Frames(Buddy(64 << 20), lambda _raw: None, lambda: 0))
+    mm.frames.buddy.zones[0].virgin = 8192
+    mm.frames.buddy.zones[0].pcp[order] = list(reversed(pfns))
+    do_mmap(mm, max(1, len(pfns)) * 4096 << order, prot, order=order)
     if touch:
-        mm.handle_mm_fault(mm.space.vmas[0], 0, len(pfns) << order)
+        handle_mm_fault(mm, mm.space.vmas[0], 0, len(pfns) << order, write="w" in prot)
     return mm
 
 
@@ -55,7 +60,7 @@ def everything(currency, iocb):
 
 
 def counts(mm):
-    return [(folio.refcount, folio.pincount) for folio in mm.folios.by_head.values()]
+    return [(folio.refcount, folio.pincount) for folio in mm.folios.states()]
 
 
 def test_scattered_frames_are_a_range_each(currency):
@@ -69,6 +74,85 @@ def test_scattered_frames_are_a_range_each(currency):
 def test_worked_vector_v1_frames_that_touch_are_one_range_whatever_their_folios(currency):
     hold = currency.pin(iocb_of(memory(100, 101, 300), 8704, skew=512), 0)
     assert hold.ranges == ((0x64200, 7680), (0x12C000, 1024))
+
+
+def test_a_hold_is_in_the_ledger_from_the_pin_to_the_release(currency):
+    mm = memory(7, 33)
+    iocb = iocb_of(mm, 8192)
+    hold = currency.pin(iocb, 0)
+    assert mm.ledger.holders(33) == (hold.token,)
+    assert (
+        mm.ledger.released_by(hold.token)
+        == {
+            "page": "bio_release_pages of its bio (page)",
+            "phyr": "GupUnpin at the end of IO 1 (phyr: as a whole)",
+        }[currency.name]
+    )
+    currency.unpin(iocb, hold)
+    assert mm.ledger.held == {}
+    with pytest.raises(InvariantError):
+        currency.unpin(iocb, hold)
+    assert counts(mm) == [(1, 0)] * 2
+
+
+def test_memory_that_was_read_into_is_dirty_afterwards_and_memory_that_was_written_from_is_not(currency):
+    for write, dirty in ((True, 0), (False, PG_dirty)):
+        mm = memory(7, 33)
+        iocb = iocb_of(mm, 8192, write=write)
+        hold = currency.pin(iocb, 0)
+        assert [folio.flags & PG_dirty for folio in mm.folios.states()] == [0, 0]
+        currency.unpin(iocb, hold)
+        assert [folio.flags & PG_dirty for folio in mm.folios.states()] == [dirty, dirty]
+
+
+def test_rule_mm25_a_long_read_in_pages_marks_them_before_the_io_and_in_phyrs_after_it(currency):
+    mm = memory(*range(1000, 1300))
+    iocb = iocb_of(mm, 300 * 4096)
+    hold = currency.pin(iocb, 0)
+    assert {folio.flags & PG_dirty for folio in mm.folios.states()} == {PG_dirty if currency.name == "page" else 0}
+    currency.unpin(iocb, hold)
+    assert {folio.flags & PG_dirty for folio in mm.folios.states()} == {PG_dirty}
+
+
+@pytest.mark.parametrize(
+    ("policy", "count"), [("page", 1025), ("folio", 1025), ("range", 1), ("lease", 1), ("none", 1)]
+)
+def test_phyr_counts_as_it_is_told_to(policy, count):
+    mm = memory(7, 33)
+    iocb = iocb_of(mm, 8192)
+    phyr = PhyrCurrency(POLICIES[policy])
+    hold = phyr.pin(iocb, 0)
+    assert (phyr.policy, mm.ledger.held[hold.token].policy) == (policy, policy)
+    assert counts(mm) == [(count, 0)] * 2
+    phyr.unpin(iocb, hold)
+    assert counts(mm) == [(1, 0)] * 2
+
+
+def test_phyr_takes_a_chunk_of_ranges_at_a_time():
+    iocb = iocb_of(memory(*range(1000, 1080, 2)), 40 * 4096)
+    assert [len(hold.ranges) for hold in everything(PhyrCurrency(chunk=16), iocb)] == [16, 16, 8]
+
+
+def test_phyr_cuts_a_chunk_to_whole_logical_blocks():
+    limits = QueueLimits(logical_block_size=4096, physical_block_size=4096)
+    iocb = iocb_of(memory(*range(1000, 1080, 2)), 32 * 4096, skew=512, limits=limits)
+    holds = everything(PhyrCurrency(chunk=16), iocb)
+    assert [hold.nbytes >> 12 for hold in holds] == [15, 15, 2]
+    assert holds[1].ranges[0] == ((1030 << 12) + 512, 3584)
+
+
+def test_phyr_in_chunks_has_what_comes_before_a_page_that_cannot_be_had():
+    iocb = iocb_of(memory(*range(1000, 1080, 2)), 50 * 4096)
+    phyr = PhyrCurrency(chunk=16)
+    assert [phyr.pin(iocb, at << 12).nbytes >> 12 for at in (0, 16, 32)] == [16, 16, 8]
+    assert "is not mapped" in refusal(phyr, iocb, 40 << 12)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 16, 512])
+def test_a_chunk_of_any_size_gets_through(chunk):
+    iocb = iocb_of(memory(*range(1000, 1100, 2)), 49 * 4096, skew=2052)
+    ranges = [part for hold in everything(PhyrCurrency(chunk=chunk), iocb) for part in hold.ranges]
+    assert run_length(ranges) == PhyrCurrency().pin(iocb, 0).ranges
 
 
 def test_a_pin_may_begin_in_the_middle_of_the_io(currency):
@@ -98,7 +182,8 @@ def test_nothing_mapped_is_efault(currency):
 
 def test_no_memory_left_is_enomem_and_nothing_is_held(currency):
     mm = memory(touch=False)
-    mm.buddy.zones[0].virgin = mm.buddy.zones[0].end
+    for zone in mm.frames.buddy.zones:
+        zone.offline_pages()
     assert "(-ENOMEM)" in refusal(currency, iocb_of(mm, 4096))
     assert counts(mm) == []
 
@@ -178,7 +263,7 @@ def test_page_rule_r5_a_bio_is_trimmed_to_whole_logical_blocks():
     assert [hold.nbytes for hold in holds] == [255 * 4096, 43 * 4096]
     assert holds[0].ranges[-1] == (1510 << 12, 512)
     assert holds[1].ranges[0] == ((1510 << 12) + 512, 3584)
-    assert mm.folios.by_head[1510].refcount == 2049
+    assert mm.folios.phys_to_folio(1510 << 12).refcount == 2049
     for hold in holds:
         PageCurrency().unpin(iocb, hold)
     assert counts(mm) == [(1, 0)] * 300
@@ -210,12 +295,12 @@ def test_page_whatever_goes_wrong_between_two_batches_lets_go_of_the_first(monke
     mm = memory(*range(1000, 1300))
     calls = []
 
-    def fault(*_args):
+    def fault(*_args, **_named):
         calls.append(1)
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(mm, "handle_mm_fault", fault)
-    mm.space.vmas[0].table.set_range(260, 0, 1, 0)
+    monkeypatch.setattr(follow, "handle_mm_fault", fault)
+    mm.space.vmas[0].table.clear(260, 261)
     with pytest.raises(RuntimeError):
         everything(PageCurrency(), iocb_of(mm, 300 * 4096))
     assert calls == [1]

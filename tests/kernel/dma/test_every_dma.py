@@ -1,3 +1,4 @@
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -12,13 +13,43 @@ from labkit.hardware.ram import RAM
 from labkit.kernel.dma.direct import DirectMap
 from labkit.kernel.dma.iommu import FLUSH_NS, FLUSH_QUEUE, IommuMap
 from labkit.kernel.dma.iova import IovaDomain
+from labkit.kernel.dma.xen import XenMap
+from labkit.scatter.memory_class import RAM as ORDINARY
+from labkit.scatter.memory_class import MemoryClass
+from labkit.scatter.range_array import RangeArray
 
 BOTH = ((0x7000, 4096), (0x21000, 4096))
-NAMES = ("direct", "strict", "lazy")
+NAMES = ("direct", "strict", "lazy", "xen on direct", "xen on strict", "xen on lazy")
+P2M = {pfn: pfn ^ 2 for pfn in range(16, 256)}
+"""Guest frames lie two by two in the machine; the first sixteen are their own."""
+CLASSES = (ORDINARY, MemoryClass("mmio", "gpu0"), MemoryClass("foreign", "dom1"))
+
+
+class Guest:
+    """Memory as a guest of the hypervisor sees it: each frame lies where the table says."""
+
+    def __init__(self, ram, p2m):
+        self.ram, self.p2m = ram, p2m
+
+    def gather(self, ranges):
+        return b"".join(bytes(self.frame(*part)) for addr, nbytes in ranges for part in by_frame(addr, nbytes))
+
+    def frame(self, start, end):
+        mfn = self.p2m.get(start >> 12, start >> 12)
+        return self.ram.view(mfn << 12 | start & 4095, end - start)
+
+
+def by_frame(addr, nbytes):
+    """Return (start, end) of each part of a range that lies in one frame."""
+    return pairwise([addr, *range((addr | 4095) + 1, addr + nbytes, 4096), addr + nbytes])
 
 
 def build(name, pages=1 << 20):
     """Build one way to map, the bus that a device of it sees, and what it says of flushes."""
+    if name.startswith("xen"):
+        inner = build(name.removeprefix("xen on "), pages)
+        inner.map, inner.ram = XenMap(inner.map, P2M), Guest(inner.ram, P2M)
+        return inner
     clock, ram, flushed = Clock(), RAM(memoryview(bytearray(1 << 20))), []
     for pfn in range(256):
         ram.view(pfn << 12, 4)[:] = pfn.to_bytes(4, "little")
@@ -53,13 +84,30 @@ def test_the_device_reaches_the_bytes_that_were_mapped(dma):
 def test_what_touches_is_joined_across_vectors(dma):
     mapping = dma.map.map(((0x7000, 4096), (0x8000, 4096), (0x21000, 512)))
     assert mapping.phys == ((0x7000, 8192), (0x21000, 512))
-    assert mapping.maps == 2
+    assert mapping.maps == 2  # under Xen too: the machine has these two side by side
     assert sum(nbytes for _, nbytes in mapping.dma) == 8704
 
 
 def test_memory_for_good_is_reached_by_the_address_that_it_got(dma):
     addr = dma.map.alloc_coherent(0x10000, 8192)
     assert read(dma.bus, ((addr, 8192),)) == dma.ram.gather(((0x10000, 8192),))
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_memory_of_any_class_is_mapped_and_never_copied(dma, cls):
+    machine = dma.ram.ram if cls.kind == "foreign" and isinstance(dma.ram, Guest) else dma.ram
+    mapping = dma.map.map(BOTH, cls)
+    assert mapping.phys == BOTH
+    assert read(dma.bus, mapping.dma) == machine.gather(BOTH)
+    dma.map.unmap(mapping)
+    dma.clock.run()
+
+
+def test_columns_are_mapped_as_tuples_are(dma):
+    vecs = tuple((pfn << 12, 4096) for pfn in (7, 8, 9, 40, 41, 60, 42, 43))
+    plain, columns = dma.map.map(vecs), dma.map.map(RangeArray.join([vecs]))
+    assert (columns.phys, columns.maps) == (plain.phys, plain.maps)
+    assert read(dma.bus, columns.dma) == read(dma.bus, plain.dma) == dma.ram.gather(vecs)
 
 
 def test_one_mapping_does_not_disturb_another(dma):

@@ -13,6 +13,8 @@ from labkit.hardware.ram import RAM
 from labkit.kernel.drivers.loop import LoopDriver
 from labkit.kernel.drivers.ops import Request
 from labkit.machine import DATA, Machine
+from labkit.scatter.memory_class import RAM as ORDINARY
+from labkit.scatter.memory_class import MemoryClass
 
 BOTH = ((0x1807000, 4096), (0x1821000, 4096))
 
@@ -143,3 +145,34 @@ def test_loop_hands_the_memory_to_a_file_and_maps_nothing():
     send(floor, write=True)
     assert [rec[0] for rec in floor.raw] == ["LoRwAio", "BlockRqIssue"]
     assert floor.raw[0] == ("LoRwAio", 0, 1, 1, 8192, 8192)
+
+
+def test_a_bus_may_answer_in_pieces_to_loop_too():
+    floor = build("loop")
+    whole = floor.device._bus
+
+    class Sectors:
+        def views(self, addr, nbytes):
+            return [whole.view(at, 512) for at in range(addr, addr + nbytes, 512)]
+
+    floor.device._bus = Sectors()
+    floor.ram.scatter(BOTH, bytes(range(256)) * 32)
+    assert send(floor, write=True)[0] == [0]
+    assert floor.device.peek(8192, 8192) == bytes(range(256)) * 32
+
+
+@pytest.mark.parametrize("cls", [ORDINARY, MemoryClass("mmio", "gpu0")])
+def test_the_map_is_told_the_class_of_a_request(cls):
+    floor = build("off")
+    inner, told = floor.driver.dma, []
+
+    class Told(type(inner)):
+        def map(self, ranges, cls=None):
+            told.append(cls)
+            return inner.map(ranges, cls)
+
+    floor.driver.dma = Told()
+    rq = Request(1, 1, 0, 16, (BOTH, 8192, 2), cls, write=True)
+    floor.clock.job(floor.driver.queue_rq(rq))
+    floor.clock.run()
+    assert told == [cls]

@@ -1,0 +1,1 @@
+"""What is behind a mapping that is not anonymous: files, huge pages, devices, neighbours."""

@@ -1,0 +1,1 @@
+"""What happens to mappings and their pages: faults, copies, forks, moves, merges."""

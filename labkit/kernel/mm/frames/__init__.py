@@ -1,0 +1,1 @@
+"""Frames become folios: who counts on them, who holds them, and when they go back."""

@@ -1,0 +1,1 @@
+"""User memory becomes something that an IO can use: struct pages today, phyrs as proposed."""

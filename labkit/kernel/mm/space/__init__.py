@@ -1,0 +1,1 @@
+"""An address space: mappings, and the tables that translate them."""

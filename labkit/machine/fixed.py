@@ -1,0 +1,120 @@
+"""Buffers that are ready before the IO: registered once (io_uring), or the kernel's own (KVEC)."""
+
+import errno
+from collections.abc import Sequence
+
+from labkit.errors import SyscallError
+from labkit.kernel.currency.listed import ListedCurrency, Region
+from labkit.kernel.dio import DirectIO
+from labkit.kernel.mm.fault.migrate import migrate_longterm
+from labkit.kernel.mm.frames.frames import Frames
+from labkit.kernel.mm.gup.follow import FOLL_LONGTERM, FOLL_PIN
+from labkit.kernel.mm.gup.phyrs import get_user_phyrs, pin_phyrs, put_user_phyrs
+from labkit.kernel.mm.pin.policies import POLICIES
+from labkit.kernel.mm.space.mm_struct import Mm
+from labkit.machine.plug import kernel_pages
+from labkit.scatter.payload import Ranges
+from labkit.scatter.phyr import phyrs_of
+from labkit.task import KERNEL, Task
+from labkit.units import PAGE_SHIFT, PAGE_SIZE, PHYS_PFN, PhysAddr, UserAddr, human_bytes
+
+VMALLOC_START = KERNEL + 0x4900_0000_0000
+"""Where vmalloc maps with four levels of page tables: 0xffffc90000000000."""
+
+
+class Fixed:
+    """The registered buffers of one machine, and the kernel's. Its DirectIO learns of them with the first."""
+
+    def __init__(self, frames: Frames, dio: DirectIO, mms: Sequence[Mm]) -> None:
+        """Serve `dio`; `mms` are all address spaces, which a migration has to look through."""
+        self.frames, self._dio, self._mms = frames, dio, mms
+        self._next = VMALLOC_START
+        self.rlimit_memlock: int | None = None
+        """Bytes that a task may register, whole folios counted; None for a privileged one (REG-3)."""
+
+    def register(self, task: Task, addr: int, nbytes: int) -> int:
+        """Pin user memory for the long term, once (io_sqe_buffer_register, REG-1); return the token.
+
+        What lies in ZONE_MOVABLE migrates out of it before (MM-21). What was registered at `addr` until now is let go
+        of, as IORING_REGISTER_BUFFERS_UPDATE does. Raises SyscallError: EFAULT, ENOMEM, EOPNOTSUPP as
+        pinning does, EAGAIN for memory that may not stay and cannot move, ENOMEM beyond RLIMIT_MEMLOCK.
+        """
+        if (task.mm.task, addr) in self._regions:
+            self.release(task, addr)
+        found = get_user_phyrs(task.mm, addr, nbytes, write=True, flags=FOLL_PIN | FOLL_LONGTERM)
+        moved = migrate_longterm(self.frames, self._mms, found.phyrs.vecs)
+        if moved.error is not None:
+            raise moved.error
+        if moved.moved:
+            found = get_user_phyrs(task.mm, addr, nbytes, write=True, flags=FOLL_PIN | FOLL_LONGTERM)
+        self._account(task, found.phyrs.vecs)
+        policy = POLICIES[self._currency().inner.policy]
+        token, cost = pin_phyrs(task.mm, found.phyrs, policy, 0)
+        now, vecs = self.frames.now(), found.phyrs.vecs
+        self.frames.emit((
+            "GupPin", now, 0, token, policy.name, addr, vecs, found.ptes, cost.atomics, cost.struct_pages,
+            cost.bytes_held, cost.cache_lines, task.mm.task, found.faults,
+        ))  # fmt: skip
+        self._currency().regions[task.mm.task, addr] = Region(addr, found.phyrs, token)
+        return token
+
+    def vmalloc(self, task: Task, nbytes: int) -> UserAddr:
+        """Take a kernel buffer of `nbytes` for IO of `task`; return its address in the kernel. Raises ENOMEM."""
+        runs, addr = kernel_pages(self.frames, nbytes), self._next
+        self._next += nbytes + PAGE_SIZE
+        task.vmap[addr] = runs
+        phyrs = phyrs_of([start for start, _ in runs], [size for _, size in runs])
+        self._currency().regions[task.mm.task, addr] = Region(addr, phyrs)
+        return UserAddr(addr)
+
+    def release(self, task: Task, addr: int) -> None:
+        """Unregister the buffer that holds `addr`, mapped still or not; or free the kernel's. Errors: as unpinning.
+
+        Where no buffer holds it, nothing happens.
+        """
+        region = self.find(task, addr)
+        if region is None:
+            return
+        del self._currency().regions[task.mm.task, region.addr]
+        if region.token:
+            cost = put_user_phyrs(task.mm, region.token)
+            self.frames.emit(("GupUnpin", self.frames.now(), 0, region.token, cost.atomics, cost.struct_pages))
+            self.frames.release_orphans()
+        for start, nbytes in task.vmap.pop(region.addr, ()):
+            for at in range(start, start + nbytes, PAGE_SIZE):
+                self.frames.wipe(at, PAGE_SIZE)
+                self.frames.buddy.free_pages(PHYS_PFN(PhysAddr(at)), 0)
+
+    def find(self, task: Task, addr: int) -> Region | None:
+        """Return the buffer of `task` that holds `addr`, by its interval: the mapping may be another by now."""
+        mine = (region for (owner, _), region in self._regions.items() if owner == task.mm.task)
+        return next((region for region in mine if region.addr <= addr < region.addr + region.phyrs.nbytes), None)
+
+    @property
+    def kernel_frames(self) -> int:
+        """Frames of the kernel's own buffers."""
+        return sum(part.phyrs.nbytes for (_, addr), part in self._regions.items() if addr >= KERNEL) >> PAGE_SHIFT
+
+    @property
+    def _regions(self) -> dict[tuple[int, int], Region]:
+        currency = self._dio.currency
+        return currency.regions if isinstance(currency, ListedCurrency) else {}
+
+    def _account(self, task: Task, runs: Ranges) -> None:
+        """Raise SyscallError ENOMEM if `runs` and what the task has registered are more than its limit (REG-3)."""
+        if self.rlimit_memlock is None:
+            return
+        mine = [region.phyrs.vecs for (owner, _), region in self._regions.items() if owner == task.mm.task]
+        locked = sum(self._folio_bytes(vecs) for vecs in (*mine, runs))
+        if locked > self.rlimit_memlock:
+            rule = f"to register is more than the {human_bytes(self.rlimit_memlock)} of RLIMIT_MEMLOCK"
+            raise SyscallError("io_uring", human_bytes(locked), rule, errno.ENOMEM)
+
+    def _folio_bytes(self, runs: Ranges) -> int:
+        whole = tuple((a & -PAGE_SIZE, -(-(a % PAGE_SIZE + n) // PAGE_SIZE) * PAGE_SIZE) for a, n in runs)
+        return sum(group.nbytes * group.count for group, _ in self.frames.folios.groups(whole))
+
+    def _currency(self) -> ListedCurrency:
+        if not isinstance(self._dio.currency, ListedCurrency):
+            self._dio.currency = ListedCurrency(self._dio.currency)
+        return self._dio.currency

@@ -1,0 +1,219 @@
+"""The machine of a scenario: hardware, kernel and trace, put together."""
+
+from collections.abc import Generator
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from labkit.errors import LabkitError
+from labkit.hardware.clock import Clock, Wait
+from labkit.hardware.cpu import Cpu
+from labkit.hardware.ram import RAM
+from labkit.host.arena import arena_or_chunks, release
+from labkit.kernel.block.blk_mq import RequestQueue
+from labkit.kernel.currency.ops import Currency
+from labkit.kernel.currency.page import PageCurrency
+from labkit.kernel.currency.phyr import PhyrCurrency
+from labkit.kernel.dio import DirectIO, File
+from labkit.kernel.dma.iommu import IommuMap
+from labkit.kernel.dma.xen import XenMap
+from labkit.kernel.fs.bdev import BlockDeviceFile
+from labkit.kernel.mm.frames.frames import Frames
+from labkit.kernel.mm.page_alloc.ageing import age
+from labkit.kernel.mm.page_alloc.buddy import UNMOVABLE, Buddy
+from labkit.kernel.mm.pin.policies import POLICIES
+from labkit.kernel.mm.space.mm_struct import Mm
+from labkit.kernel.syscall import Syscalls
+from labkit.machine.build import BUILD, DATA, Board
+from labkit.machine.fixed import Fixed
+from labkit.machine.kinds import MachineKinds
+from labkit.machine.plug import Slots
+from labkit.machine.run import perform
+from labkit.machine.trial import Trial
+from labkit.scenario import Scenario
+from labkit.task import Task
+from labkit.trace.others import Others
+from labkit.trace.snapshot import DmaState, MemoryMap, Snapshot, translation_runs
+from labkit.trace.summary import summary
+from labkit.trace.trace import Trace
+from labkit.trace.tracer import Sink, Tracer
+from labkit.units import PAGE_SIZE, PFN_PHYS, PhysAddr
+
+_ORIGIN = {
+    "phyr": {"memory": "proposed (Wilcox, 2022 and 2024)", "pins": "ours (the ledger), as a whole: proposed"},
+    "page": {"memory": "upstream 6.18", "pins": "upstream 6.18"},
+}
+
+
+class Machine:
+    """Hardware, kernel and trace of one scenario. A context manager: a real loop device goes when it ends."""
+
+    def __init__(self, scenario: Scenario | None = None, *, watch: tuple[Sink, ...] = (), **knobs: Any) -> None:
+        """Build `scenario`, or the one that `knobs` describe; tell `watch` of every record.
+
+        Raises ScenarioError for what cannot be built, NotAllowed where this machine has no loop device to give.
+        """
+        self.scenario = scenario or Scenario.of(knobs)
+        self.trial = Trial(self.scenario)
+        self.clock, self.tracer = Clock(), Tracer(*watch, *self.trial.sinks)
+        self.cpu = Cpu.load(DATA / "cpu.toml")
+        self._kept = Others.of(())
+        self._aged: dict[int, int] = {}
+        self._exit = ExitStack()
+        self._result: dict[str, Any] = {}
+        self.error: LabkitError | None = None
+        """What the IO of `run` met."""
+        self.mms: list[Mm] = []
+        self._build_memory()
+        self._build_device()
+        self._build_kernel()
+        self.trial.begin(self)
+
+    def _build_memory(self) -> None:
+        """Build RAM with its allocator, and all that is known of its frames."""
+        self.buddy = Buddy(self.scenario.ram)
+        backed = [(r.start, r.end - r.start) for r in self.buddy.memblock.ram]
+        self.ram = RAM(arena_or_chunks(self.buddy.phys_end), backed, release)
+        self.frames = Frames(self.buddy, self.tracer.emit, lambda: self.clock.now, self.ram.wipe, self._copy)
+        self.folios, self.ledger = self.frames.folios, self.frames.ledger
+
+    def _build_device(self) -> None:
+        """Build the device and its queue; what is real goes again where that fails. Errors: those of __init__."""
+        board = Board(self.scenario, self.clock, self.cpu, self.ram, self.tracer.emit, self._shared, self._exit)
+        try:
+            built = BUILD[self.scenario.device](board)
+        except BaseException:
+            self.close()
+            raise
+        self.device, self.dma, self.nvme, self.real = built.device, built.dma, built.nvme, built.real
+        self.queue = RequestQueue(self.clock, self.cpu, built.limits, built.driver, self.tracer.emit)
+        self.file = File(BlockDeviceFile(self.clock, built.name, self.device.nbytes, built.limits), self.queue)
+
+    def _build_kernel(self) -> None:
+        """Build direct IO in its currency, and every kind of memory that it may meet."""
+        self.currency = _currency(self.scenario)
+        self.dio = DirectIO(self.clock, self.cpu, self.currency, self.tracer.emit)
+        self.slots = Slots(self.frames, self.ram, self._behind_xen, page=self.currency.name == "page")
+        self.fixed = Fixed(self.frames, self.dio, self.mms)
+        self._kinds = MachineKinds(self.slots, self.fixed)
+
+    def task(self) -> Task:
+        """Return a new process."""
+        mm = Mm(self.frames, len(self.mms))
+        self.mms.append(mm)
+        calls = Syscalls(self.clock, self.cpu, self.dio, mm, self.tracer.emit)
+        files = {f"/dev/{self.file.bdev.name}": self.file}
+        return Task(calls, mm, self.ram, files, self._wait, self._grow_old, self._kinds, self.task)
+
+    def run(self) -> dict[str, Any]:
+        """Do what the scenario says, compare the bytes, and return the summary; raises nothing that the IO met.
+
+        Besides trace.summary: `verified` (bytes that arrived are the bytes that were there), `error` (one sentence, or
+        None), and what was run.
+        """
+        self.scenario.check_device(self.device.nbytes)
+        self.error, verified, task = None, False, self.task()
+        self.trial.enter(self, task)
+        try:
+            path = f"/dev/{self.file.bdev.name}"
+            verified = perform(self.scenario, task, self.device, path, compare=not self.scenario.hazard)
+        except LabkitError as bad:
+            self.error = bad
+        told = self.trial.judge(self)
+        verified = verified and told.get("survived") is not False
+        self._result = {"verified": verified, "error": str(self.error) if self.error else None, **told}
+        told = {"system": self.scenario.system, "device": self.scenario.device, "seed": self.scenario.seed}
+        report = {**told, **summary(self.trace), **self._result, "scenario": self.scenario.model_dump(mode="json")}
+        if report["result"] is None and self.error:  # the memory could not be mapped, and no call was made
+            report["result"] = self.error.errno_name
+        return report
+
+    @property
+    def trace(self) -> Trace:
+        """The whole story so far, as a value."""
+        real = self.scenario.device == "loop"
+        meta = {
+            "scenario": self.scenario.model_dump(mode="json"),
+            "device": {
+                "name": self.file.bdev.name,
+                "nbytes": self.device.nbytes,
+                "clock": "measured" if real else "simulated",
+            },
+            "kernel": "6.18",
+            "origin": _origin(self.scenario.system, self.currency.policy),
+            **self._result,
+        }
+        return Trace(self.tracer.records, MemoryMap(tuple(self.buddy.spans()), self._kept), meta)
+
+    def kernel_frames(self) -> int:
+        """Return how many frames the kernel has for itself: an earlier life's, the device's, a driver's, buffers."""
+        return int(self._kept.frames.sum()) + self.slots.kept + self.fixed.kernel_frames
+
+    def snapshot(self) -> Snapshot:
+        """Return the machine as it is now, read from its live parts."""
+        live = self.nvme.mappings.values() if self.nvme else ()
+        stale = self.dma.queue if isinstance(self.dma, IommuMap) else ()
+        mappings = [(m, True) for m in live] + [(m, False) for m in stale]
+        return Snapshot(
+            t=self.clock.now,
+            vmas=tuple(
+                sorted((v.start, v.end - v.start, v.prot, v.name, mm.task) for mm in self.mms for v in mm.space.vmas)
+            ),
+            pages=tuple(run for mm in self.mms for run in translation_runs(mm.translations(), mm.task)),
+            folios=tuple(self.folios.states()),
+            pins=tuple(self.ledger.held[token] for token in sorted(self.ledger.held)),
+            dma=tuple(sorted(DmaState(m.dma, m.phys, alive) for m, alive in mappings)),
+            tags=tuple(sorted(self.queue.in_flight.items())),
+        )
+
+    def close(self) -> None:
+        """Give back what is real: the loop device, if there is one. A second call does nothing."""
+        self._exit.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _shared(self, order: int) -> PhysAddr:
+        """Take memory that driver and device share; return its physical address."""
+        pfn = self.buddy.alloc_pages(order, UNMOVABLE)
+        self._kept += ((pfn, 1 << order, "slab"),)
+        return PFN_PHYS(pfn)
+
+    def _behind_xen(self, p2m: dict[int, int]) -> None:
+        """Let the device's DMA look guest frames up in `p2m` from now on."""
+        if self.nvme is not None and not isinstance(self.nvme.dma, XenMap):
+            self.nvme.dma = XenMap(self.nvme.dma, p2m)
+
+    def _copy(self, to: int, source: int, nbytes: int) -> None:
+        """Copy between physical addresses."""
+        self.ram.scatter(((to, nbytes),), self.ram.gather(((source, nbytes),)))
+
+    def _grow_old(self, order: int, nbytes: int) -> None:
+        """Age what the next `nbytes` of folios of `order` will be made of."""
+        blocks, seed = -(-nbytes // (PAGE_SIZE << order)), self.scenario.seed + self._aged.get(order, 0)
+        self._aged[order] = self._aged.get(order, 0) + blocks
+        self._kept += age(self.buddy, self.scenario.fragmentation, order, blocks, seed)
+
+    def _wait(self, call: Generator[Wait, Any, int]) -> int:
+        """Run the machine until `call` returns, or raises."""
+        return int(self.clock.run(until=self.clock.job(call)))  # type: ignore[arg-type]
+
+
+def _currency(scenario: Scenario) -> Currency:
+    """Return the currency that `scenario` asks for, with its own way to pin or another."""
+    if scenario.system == "page":
+        return PageCurrency()
+    return PhyrCurrency(POLICIES[scenario.pin or "range"], scenario.chunk)
+
+
+def _origin(system: str, policy: str) -> dict[str, str]:
+    """Return whose idea the currency is, and whose the way to pin."""
+    origin = _ORIGIN[system]
+    if policy == {"page": "page", "phyr": "range"}[system]:
+        return origin
+    return origin | {"pins": f"{POLICIES[policy].label} ({policy}), as a whole: proposed"}
