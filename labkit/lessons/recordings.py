@@ -4,6 +4,7 @@ from labkit.errors import NotAllowed
 from labkit.machine import DATA, Machine
 from labkit.trace.store import load
 from labkit.trace.trace import Trace
+from labkit.witness import memory
 from labkit.witness.record import RECORDINGS
 
 
@@ -23,3 +24,18 @@ def real_or_recorded(name: str) -> Trace:
         made = trace.meta.get("recorded", {})
         print(f"{bad}. Shown instead: a recording of {made.get('date')}, Linux {made.get('kernel')}.")  # noqa: T201
         return trace
+
+
+def kernel_or_recorded() -> tuple[memory.Answer, ...]:
+    """Return what this kernel says to O_DIRECT from each kind of memory, or a recording, and print which it is.
+
+    The model is asked now in either case.
+    """
+    try:
+        found = memory.ask()
+    except NotAllowed as bad:
+        found, made = memory.replay(DATA / "recordings" / memory.NAME)
+        print(f"{bad}. Shown instead: a recording of {made['date']}, Linux {made['kernel']}.")  # noqa: T201
+        return found
+    print("Asked just now: the kernel under your feet, with a temporary file of the lab's own.")  # noqa: T201
+    return found

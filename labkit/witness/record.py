@@ -1,4 +1,4 @@
-"""Runs on real loop devices, kept for machines that have none: python -m labkit.witness.record data/recordings."""
+"""What a real kernel did, kept for machines that may not ask one: python -m labkit.witness.record data/recordings."""
 
 import sys
 from dataclasses import replace
@@ -9,6 +9,7 @@ from typing import Any
 from labkit.host.probe import probe
 from labkit.machine import Machine
 from labkit.trace.store import save
+from labkit.witness import memory
 
 RECORDINGS: dict[str, dict[str, Any]] = {
     "first-io-loop": {"device": "loop", "size": "64 KiB", "fragmentation": 1, "seed": 7},
@@ -34,5 +35,5 @@ def record(directory: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    for path in record(Path(sys.argv[1])):
+    for path in (memory.record(Path(sys.argv[1])), *record(Path(sys.argv[1]))):
         print(path)  # noqa: T201

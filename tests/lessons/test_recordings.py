@@ -3,8 +3,9 @@ import errno
 import pytest
 
 from labkit.errors import NotAllowed
+from labkit.host import vvar
 from labkit.host.loopdev import LoopDevice
-from labkit.lessons.recordings import real_or_recorded
+from labkit.lessons.recordings import kernel_or_recorded, real_or_recorded
 from labkit.trace.events import SysExit
 from labkit.witness.record import RECORDINGS
 
@@ -38,3 +39,23 @@ def test_with_a_loop_device_the_run_is_real_and_of_now(capsys):
 def test_an_unknown_name_is_no_recording():
     with pytest.raises(KeyError):
         real_or_recorded("second-io")
+
+
+def test_a_kernel_that_may_not_be_asked_is_replaced_by_a_recording_that_says_so(monkeypatch, capsys):
+    def refuse():
+        raise NotAllowed("vvar", "/tmp", "does no O_DIRECT: set TMPDIR", errno.EINVAL)  # noqa: S108 - no file is made
+
+    monkeypatch.setattr(vvar, "ask", refuse)
+    answers = {answer.kind: answer for answer in kernel_or_recorded()}
+    said = capsys.readouterr().out
+    assert said.startswith("vvar: /tmp does no O_DIRECT: set TMPDIR (-EINVAL). Shown instead: a recording of 2026")
+    assert said.endswith("Linux 6.18.44.\n")
+    assert answers["vvar"].kernel == "-EFAULT"
+
+
+def test_a_kernel_that_is_asked_is_said_to_be_asked_now(monkeypatch, capsys):
+    monkeypatch.setattr(vvar, "ask", lambda: (vvar.Said("vvar", 4096, 4096),))
+    (answer,) = kernel_or_recorded()
+    assert "Asked just now" in capsys.readouterr().out
+    assert answer == ("vvar", "-EFAULT", "-EFAULT", 4096, 4096)
+    assert not answer.agree

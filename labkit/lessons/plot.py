@@ -1,0 +1,53 @@
+"""Pairs of numbers become a small drawing that needs no library, and a table where there is no screen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+_WIDE, _TALL = 520, 240
+_LEFT, _RIGHT, _TOP, _BASE = 90, 490, 34, 194
+"""Where the points lie, in pixels."""
+_BLUE = "#0072b2"
+"""Okabe and Ito's; the rest is in the colour of the page's own text, light or dark."""
+
+
+@dataclass(frozen=True, repr=False)
+class Plot:
+    """Points (x, y), y from 0 up, joined by lines; `x` and `y` say what is measured, in what."""
+
+    points: Sequence[tuple[float, float]]
+    x: str
+    y: str
+
+    def __repr__(self) -> str:
+        """Return the points as a table."""
+        rows = (f"{x:>12g} {y:>12g}" for x, y in self.points)
+        return "\n".join((f"{self.y} against {self.x}", *rows))
+
+    def _repr_html_(self) -> str:
+        """Return the drawing; who cannot see it is told the points."""
+        at = [(self._px(x), self._py(y)) for x, y in self.points]
+        line = " ".join(f"{px},{py}" for px, py in at)
+        dots = "".join(f'<circle cx="{px}" cy="{py}" r="4" fill="{_BLUE}"/>' for px, py in at)
+        above = "".join(_text(px, py - 9, f"{y:g}") for (px, py), (_, y) in zip(at, self.points, strict=True))
+        below = "".join(_text(px, _BASE + 16, f"{x:g}") for (px, _), (x, _) in zip(at, self.points, strict=True))
+        told = "; ".join(f"{x:g}: {y:g}" for x, y in self.points)
+        return (
+            f'<svg role="img" aria-label="{escape(f"{self.y} against {self.x}: {told}")}" width="{_WIDE}" '
+            f'viewBox="0 0 {_WIDE} {_TALL}" style="max-width:100%"><path d="M64 {_TOP}V{_BASE}H512" fill="none" '
+            f'stroke="currentColor" opacity="0.4"/><polyline points="{line}" fill="none" stroke="{_BLUE}" '
+            f'stroke-width="2"/>{dots}{above}{below}{_text((_LEFT + _RIGHT) // 2, _TALL - 8, self.x)}'
+            f'<g transform="translate(26 {(_TOP + _BASE) // 2}) rotate(-90)">{_text(0, 0, self.y)}</g></svg>'
+        )
+
+    def _px(self, x: float) -> int:
+        low, high = min(x for x, _ in self.points), max(x for x, _ in self.points)
+        return round(_LEFT + (x - low) / ((high - low) or 1) * (_RIGHT - _LEFT))
+
+    def _py(self, y: float) -> int:
+        return round(_BASE - y / (max(y for _, y in self.points) or 1) * (_BASE - _TOP))
+
+
+def _text(x: float, y: float, what: str) -> str:
+    look = "font:12px sans-serif;fill:currentColor"
+    return f'<text x="{x}" y="{y}" text-anchor="middle" style="{look}">{escape(what)}</text>'
