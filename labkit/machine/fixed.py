@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from labkit.errors import SyscallError
 from labkit.kernel.currency.listed import ListedCurrency, Region
 from labkit.kernel.dio import DirectIO
-from labkit.kernel.mm.fault.migrate import migrate_longterm
 from labkit.kernel.mm.frames.frames import Frames
 from labkit.kernel.mm.gup.follow import FOLL_LONGTERM, FOLL_PIN
 from labkit.kernel.mm.gup.phyrs import get_user_phyrs, pin_phyrs, put_user_phyrs
@@ -41,12 +40,8 @@ class Fixed:
         """
         if (task.mm.task, addr) in self._regions:
             self.release(task, addr)
-        found = get_user_phyrs(task.mm, addr, nbytes, write=True, flags=FOLL_PIN | FOLL_LONGTERM)
-        moved = migrate_longterm(self.frames, self._mms, found.phyrs.vecs)
-        if moved.error is not None:
-            raise moved.error
-        if moved.moved:
-            found = get_user_phyrs(task.mm, addr, nbytes, write=True, flags=FOLL_PIN | FOLL_LONGTERM)
+        flags = FOLL_PIN | FOLL_LONGTERM
+        found = get_user_phyrs(task.mm, addr, nbytes, write=True, flags=flags, mms=self._mms)
         self._account(task, found.phyrs.vecs)
         policy = POLICIES[self._currency().inner.policy]
         token, cost = pin_phyrs(task.mm, found.phyrs, policy, 0)
