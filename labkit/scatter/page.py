@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 from labkit.units import PFN_PHYS, Pfn, PhysAddr
 
+STRUCT_PAGE_BYTES = 64
+"""sizeof(struct page), Linux 6.18 (BTF): what the memmap costs for each frame that has one (MM-1)."""
+
 
 class Page(NamedTuple):
     """A handle of frame `pfn`; the kernel's is a pointer into the memmap."""

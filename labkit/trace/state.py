@@ -30,12 +30,11 @@ from labkit.trace.events import (
     SplitHugePmd,
     ZapPtes,
 )
+from labkit.trace.page_flags import ANON
 from labkit.trace.snapshot import GUP_PIN_COUNTING_BIAS, DmaState, FolioState, PinState, Snapshot
 from labkit.trace.translations import Run, Translations
 from labkit.units import MAX_PAGE_ORDER, PAGE_SHIFT, PAGE_SIZE, PMD_ORDER, PUD_ORDER, Nsec
 
-FRESH_ANON = 1 << 3 | 1 << 12 | 1 << 34
-"""Flags of a folio that a fault brings: uptodate, anon, anon_exclusive (kernel/mm/frames/folio.py)."""
 _ORDERS = (*range(MAX_PAGE_ORDER + 1), PUD_ORDER)
 
 
@@ -148,7 +147,7 @@ class _State:
     def _entries(self, rec: MmPageAlloc | SetPtes | ZapPtes | SplitHugePmd | MmMigratePages) -> None:
         match rec:
             case MmPageAlloc():
-                self.folios.add(rec.ranges, rec.order, 0, FRESH_ANON)
+                self.folios.add(rec.ranges, rec.order, 0, ANON)
                 leaf = 0 if rec.refs == 1 << rec.order else PMD_ORDER if rec.order < PUD_ORDER else PUD_ORDER
                 self._map_ranges(rec.mm, rec.addr, leaf, rec.ranges)
             case SetPtes():

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from labkit.scatter.page import STRUCT_PAGE_BYTES
 from labkit.trace.events import (
     DupMmap,
     FolioFlags,
@@ -19,23 +20,16 @@ from labkit.trace.events import (
     Violation,
     ZapPtes,
 )
+from labkit.trace.page_flags import FLAG_NAMES
 from labkit.units import PAGE_SHIFT, PAGE_SIZE, PMD_ORDER, PUD_ORDER, human_bytes
 from labkit.views.words import address, capital, count
 
-STRUCT_PAGE = 64
-"""Bytes of a struct page (MM-1)."""
-
-_FLAGS = {
-    0: "locked", 2: "referenced", 3: "uptodate", 4: "dirty", 8: "writeback", 12: "anon", 17: "hugetlb", 21: "ksm",
-    24: "zero", 34: "anon_exclusive",
-}  # fmt: skip
-"""Names of the bits of a folio's flags."""
 _SETTER = {0: "set_ptes", PMD_ORDER: "set_pmd_at", PUD_ORDER: "set_pud_at"}
 
 
 def flags(bits: int) -> str:
     """Return the names of the flags in `bits`, 'no flag' for none; a bit without a name is 'bit 5'."""
-    names = [_FLAGS.get(bit, f"bit {bit}") for bit in range(bits.bit_length()) if bits >> bit & 1]
+    names = [FLAG_NAMES.get(1 << bit, f"bit {bit}") for bit in range(bits.bit_length()) if bits >> bit & 1]
     return ", ".join(names) or "no flag"
 
 
@@ -90,7 +84,7 @@ def _remap(rec: MemremapPages) -> str:
     what = f"{human_bytes(rec.len)} of {rec.name} at {address(rec.start)}"
     if not rec.frames:
         return f"{what} are registered without any struct page."
-    return f"{what} get {count(rec.frames, 'struct page')}, {human_bytes(rec.frames * STRUCT_PAGE)} of RAM."
+    return f"{what} get {count(rec.frames, 'struct page')}, {human_bytes(rec.frames * STRUCT_PAGE_BYTES)} of RAM."
 
 
 def _unmap(rec: MemunmapPages) -> str:

@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from labkit.scatter.page import STRUCT_PAGE_BYTES
 from labkit.units import PAGE_SHIFT, PAGE_SIZE, PMD_ORDER, human_bytes
 
-STRUCT_PAGE = 64
-"""Bytes of a struct page (MM-1)."""
 TYPES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate")
 """Migratetypes in the kernel's order (BUD-7)."""
 
@@ -91,7 +90,7 @@ class Part(NamedTuple):
     @property
     def memmap(self) -> int:
         """What its struct pages cost, in bytes (MM-1)."""
-        return (self.nbytes >> PAGE_SHIFT) * STRUCT_PAGE if self.kind in {"ram", "paged"} else 0
+        return (self.nbytes >> PAGE_SHIFT) * STRUCT_PAGE_BYTES if self.kind in {"ram", "paged"} else 0
 
 
 def parts(zones: Sequence[ZoneLike], ranges: Sequence[RangeLike]) -> list[Part]:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from math import log2
 from typing import NamedTuple
 
+from labkit.scatter.page import STRUCT_PAGE_BYTES
 from labkit.units import PAGE_SHIFT, human_bytes
 from labkit.views.shapes import Columns, Text, columns
 from labkit.views.steps import NARROW, WIDE, Hot, Step
 from labkit.views.words import address
 from labkit.views.zone_facts import (
-    STRUCT_PAGE,
     TYPES,
     Part,
     RangeLike,
@@ -105,7 +105,7 @@ def _map(sheet: _Sheet, found: Sequence[Part], width: float) -> None:
         else "from 0 upwards; widths are logarithms of sizes, holes are folded"
     )
     sheet.texts.append(Text(0, 31, under, 11, "mid"))
-    text = f"{human_bytes(tax)} of struct pages for {human_bytes(ram)}: {STRUCT_PAGE} B a frame (MM-1)"
+    text = f"{human_bytes(tax)} of struct pages for {human_bytes(ram)}: {STRUCT_PAGE_BYTES} B a frame (MM-1)"
     sheet.texts.append(Text(width, 31, text, 11, "mid", align="right"))
     scale = (width - 2 - 3 * (len(found) - 1)) / max(sum(map(_weight, found)), 1)
     most, x = max((part.memmap for part in found), default=1) or 1, 1.0

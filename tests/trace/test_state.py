@@ -25,8 +25,9 @@ from labkit.trace.events import (
     SysEnter,
     ZapPtes,
 )
+from labkit.trace.page_flags import ANON
 from labkit.trace.snapshot import DmaState, FolioState, PinState, Snapshot, translation_runs
-from labkit.trace.state import FRESH_ANON, state_at
+from labkit.trace.state import state_at
 from labkit.trace.translations import Run
 
 VA = 0x7F00_0000_0000
@@ -50,7 +51,7 @@ VMA = ((VA, 8192, "rw-", "anon", 0),)
 PAGES = ((VA, 0x7000, 4096, 0), (VA + 4096, 0x21000, 4096, 0))
 
 
-def folio(pfn, order=0, refcount=1, pincount=0, mapcount=1, flags=FRESH_ANON):
+def folio(pfn, order=0, refcount=1, pincount=0, mapcount=1, flags=ANON):
     return FolioState(pfn, order, refcount, pincount, mapcount, flags)
 
 

@@ -17,7 +17,6 @@ from labkit.kernel.mm.fault.ksm import merge
 from labkit.kernel.mm.fault.memory import handle_mm_fault
 from labkit.kernel.mm.fault.migrate import compact_range, migrate_pages
 from labkit.kernel.mm.fault.mmap import do_mmap, do_mprotect, do_munmap
-from labkit.kernel.mm.frames.folio import PG_anon
 from labkit.kernel.mm.gup.gup import unpin_user_pages
 from labkit.kernel.mm.gup.phyrs import pin_phyrs, put_user_phyrs
 from labkit.kernel.mm.page_alloc.free_area import PAGEBLOCK_ORDER
@@ -28,6 +27,7 @@ from labkit.machine.hazards.stage import Io, Stage
 from labkit.machine.hazards.victim import Victim, fill
 from labkit.machine.invariants.census import frames_of
 from labkit.scatter.payload import Range
+from labkit.trace.page_flags import PG_anon
 from labkit.trace.snapshot import PinState
 from labkit.units import PAGE_SHIFT, PAGE_SIZE, PhysAddr
 

@@ -36,7 +36,7 @@ def unaccounted(buddy: Buddy, used: Census) -> int:
 def set_aside(frames: Frames) -> int:
     """Return how many frames are neither free nor of a folio by design: the zero page, and huge pages in pools."""
     pools = [take_back.__self__ for take_back in frames.hugetlb_pools.values()]  # type: ignore[attr-defined]
-    zero = int(frames._zero is not None)  # noqa: SLF001 - whether anybody wanted it yet; to ask would make it
+    zero = int(frames.folios.zero is not None)
     return zero + sum(int(len(pool.free) << pool.order) for pool in pools)
 
 

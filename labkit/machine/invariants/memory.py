@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from labkit.kernel.mm.frames.folio import PG_anon, PG_anon_exclusive
 from labkit.kernel.mm.frames.frames import Frames
 from labkit.kernel.mm.pin.policies import POLICIES
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.kernel.mm.space.pte import PAGE_RW, PAGE_SPECIAL
 from labkit.kernel.mm.space.vma import VM_IO, VM_MIXEDMAP, VM_PFNMAP
 from labkit.machine.invariants.census import Broken, Census, Entries, Ints, frames_of, take_census, take_entries
+from labkit.trace.page_flags import PG_anon, PG_anon_exclusive
 from labkit.trace.snapshot import GUP_PIN_COUNTING_BIAS, PinState
 from labkit.units import PAGE_SHIFT, PAGE_SIZE
 

@@ -108,7 +108,7 @@ class SplitHugePmd(NamedTuple):
 
 
 class MmFilemapAddToPageCache(NamedTuple):
-    """Folios of 2**`order` pages become pages of a file: `refs` references each, and `flags` (frames/folio.py)."""
+    """Folios of 2**`order` pages become pages of a file: `refs` references each, and `flags` (page_flags.py)."""
 
     t: int
     io: int
@@ -165,7 +165,7 @@ class MmMigratePages(NamedTuple):
 
 
 class FolioFlags(NamedTuple):
-    """The folios in `ranges` gain the flags `put` and lose the flags `take` (frames/folio.py). Ours."""
+    """The folios in `ranges` gain the flags `put` and lose the flags `take` (page_flags.py). Ours."""
 
     t: int
     io: int

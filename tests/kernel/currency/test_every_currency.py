@@ -11,13 +11,13 @@ from labkit.kernel.currency.page import PageCurrency
 from labkit.kernel.currency.phyr import PhyrCurrency
 from labkit.kernel.mm.fault.memory import handle_mm_fault
 from labkit.kernel.mm.fault.mmap import do_mmap
-from labkit.kernel.mm.frames.folio import PG_dirty
 from labkit.kernel.mm.frames.frames import Frames
 from labkit.kernel.mm.gup import follow
 from labkit.kernel.mm.page_alloc.buddy import Buddy
 from labkit.kernel.mm.pin.policies import POLICIES
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.scatter.payload import run_length
+from labkit.trace.page_flags import PG_dirty
 
 VA = 0x7F00_0000_0000
 NVME = QueueLimits(dma_alignment=3, virt_boundary_mask=4095)

@@ -12,7 +12,6 @@ from labkit.kernel.mm.fault.ksm import merge
 from labkit.kernel.mm.fault.memory import handle_mm_fault
 from labkit.kernel.mm.fault.migrate import migrate_longterm, migrate_pages
 from labkit.kernel.mm.fault.mmap import do_madvise, do_mmap, do_mprotect, do_munmap
-from labkit.kernel.mm.frames.folio import PG_anon
 from labkit.kernel.mm.frames.frames import Frames
 from labkit.kernel.mm.gup.follow import FOLL_LONGTERM, FOLL_PIN
 from labkit.kernel.mm.gup.phyrs import get_user_phyrs, pin_phyrs, put_user_phyrs, split_token
@@ -23,6 +22,7 @@ from labkit.kernel.mm.space.pte import ADDR_MASK
 from labkit.machine.invariants.census import take_census
 from labkit.machine.invariants.free_frames import check_buddy, set_aside
 from labkit.machine.invariants.memory import check_memory
+from labkit.trace.page_flags import PG_anon
 from labkit.trace.snapshot import Snapshot, translation_runs
 from labkit.trace.state import _State, state_at
 from labkit.trace.tracer import typed

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from labkit.errors import BadInput, SyscallError
 from labkit.kernel.mm.fault.mmap import do_mmap
-from labkit.kernel.mm.frames.folio import Folio, PG_uptodate
+from labkit.kernel.mm.frames.folio import Folio
 from labkit.kernel.mm.frames.frames import Frames
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.kernel.mm.space.pte import PAGE_ACCESSED, PAGE_DIRTY, PAGE_RW
 from labkit.kernel.mm.space.vma import VM_SHARED, VMA
 from labkit.scatter.payload import Ranges, ranges_of, run_length
+from labkit.trace.page_flags import PG_uptodate
 from labkit.units import MAX_PAGE_ORDER, PAGE_SHIFT, PAGE_SIZE, PFN_PHYS, PMD_ORDER, Pfn, UserAddr
 
 MAX_LFS_FILESIZE = (1 << 63) - 1

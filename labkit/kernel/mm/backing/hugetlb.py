@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from labkit.errors import BadInput, SyscallError
 from labkit.kernel.mm.fault.mmap import do_mmap
-from labkit.kernel.mm.frames.folio import ANON, PG_hugetlb
 from labkit.kernel.mm.frames.frames import Frames
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.kernel.mm.space.pte import ADDR_MASK, PAGE_ACCESSED, PAGE_DIRTY
 from labkit.kernel.mm.space.vma import VM_HUGETLB, VM_NORESERVE, VMA
 from labkit.scatter.payload import Range
+from labkit.trace.page_flags import ANON, PG_hugetlb
 from labkit.units import (
     MAX_PAGE_ORDER,
     PAGE_SHIFT,

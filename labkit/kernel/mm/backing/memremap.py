@@ -7,11 +7,11 @@ from labkit.kernel.mm.backing.filemap import set_ptes
 from labkit.kernel.mm.backing.provider import Provider
 from labkit.kernel.mm.fault.anon import populate
 from labkit.kernel.mm.fault.mmap import do_mmap
-from labkit.kernel.mm.frames.folio import PG_uptodate
 from labkit.kernel.mm.frames.frames import Frames
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.kernel.mm.space.pte import PAGE_ACCESSED
 from labkit.kernel.mm.space.vma import VM_MIXEDMAP, VM_SHARED, VMA
+from labkit.trace.page_flags import PG_uptodate
 from labkit.units import PAGE_SHIFT, PAGE_SIZE, PhysAddr, UserAddr
 
 MEMORY_DEVICE = {"device-private": 1, "device-coherent": 2, "fsdax": 3, "devdax": 4, "foreign": 4, "p2pdma": 5}

@@ -1,9 +1,10 @@
 """Writes to memory that others may see too: it is reused where nobody does, and copied where somebody does."""
 
-from labkit.kernel.mm.frames.folio import ANON, Folio, PG_anon_exclusive, PG_ksm
+from labkit.kernel.mm.frames.folio import Folio
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.kernel.mm.space.pte import ADDR_MASK, PAGE_ACCESSED, PAGE_DIRTY, PAGE_RW, PAGE_SPECIAL
 from labkit.kernel.mm.space.vma import VM_HUGETLB, VMA
+from labkit.trace.page_flags import ANON, PG_anon_exclusive, PG_ksm
 from labkit.units import PAGE_SHIFT, PAGE_SIZE, PFN_PHYS, PhysAddr
 
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from labkit.errors import SyscallError
 from labkit.kernel.mm.fault.cow import copy_page
-from labkit.kernel.mm.frames.folio import PG_anon_exclusive
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.kernel.mm.space.pte import PAGE_RW
 from labkit.kernel.mm.space.vma import VM_HUGETLB, VM_NORESERVE, VM_PFNMAP, VMA
 from labkit.scatter.payload import Range, Ranges
+from labkit.trace.page_flags import PG_anon_exclusive
 from labkit.units import PAGE_SHIFT
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from labkit.kernel.mm.frames.folio import Folio, PG_anon, PG_anon_exclusive, PG_ksm
+from labkit.kernel.mm.frames.folio import Folio
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.kernel.mm.space.pte import ADDR_MASK, PAGE_PRESENT, PAGE_RW, PAGE_SPECIAL
 from labkit.kernel.mm.space.vma import VMA
 from labkit.scatter.payload import Range
+from labkit.trace.page_flags import PG_anon, PG_anon_exclusive, PG_ksm
 from labkit.units import PAGE_SHIFT, PAGE_SIZE, PhysAddr
 
 

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from labkit.errors import SyscallError
-from labkit.kernel.mm.frames.folio import Folio, PG_hugetlb
+from labkit.kernel.mm.frames.folio import Folio
 from labkit.kernel.mm.frames.frames import Frames
 from labkit.kernel.mm.page_alloc.free_area import MOVABLE, UNMOVABLE
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.kernel.mm.space.pte import ADDR_MASK, PAGE_PSE
 from labkit.kernel.mm.space.vma import VMA
 from labkit.scatter.payload import Range, run_length
+from labkit.trace.page_flags import PG_hugetlb
 from labkit.units import PAGE_SHIFT, PAGE_SIZE, PFN_PHYS, Pfn, PhysAddr
 
 

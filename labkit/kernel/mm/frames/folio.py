@@ -6,29 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labkit.scatter.page import STRUCT_PAGE_BYTES
 from labkit.scatter.payload import Ranges, ranges_of
+from labkit.trace.page_flags import ANON, PG_dirty
 from labkit.trace.snapshot import GUP_PIN_COUNTING_BIAS, FolioState
 from labkit.units import PAGE_SHIFT, PMD_ORDER, PUD_ORDER
-
-STRUCT_PAGE_BYTES = 64
-"""What the memmap costs for each frame that has a struct page (MM-1)."""
-
-PG_locked, PG_referenced, PG_uptodate, PG_dirty = 1 << 0, 1 << 2, 1 << 3, 1 << 4
-PG_writeback, PG_anon, PG_hugetlb, PG_ksm, PG_zero = 1 << 8, 1 << 12, 1 << 17, 1 << 21, 1 << 24
-PG_anon_exclusive = 1 << 34
-"""Flags of a folio: bits 0 to 24 as /proc/kpageflags numbers them, the last as the lab does."""
-FLAG_NAMES = {
-    PG_locked: "locked", PG_referenced: "referenced", PG_uptodate: "uptodate", PG_dirty: "dirty",
-    PG_writeback: "writeback", PG_anon: "anon", PG_hugetlb: "hugetlb", PG_ksm: "ksm", PG_zero: "zero",
-    PG_anon_exclusive: "anon_exclusive",
-}  # fmt: skip
-ANON = PG_anon | PG_uptodate | PG_anon_exclusive
-"""What a fresh anonymous folio carries."""
-
-
-def flag_names(flags: int) -> tuple[str, ...]:
-    """Return the names of the flags in `flags`."""
-    return tuple(name for bit, name in FLAG_NAMES.items() if flags & bit)
 
 
 def memmap_bytes(frames: int) -> int:

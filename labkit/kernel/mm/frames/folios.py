@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.kernel.mm.frames.folio import ANON, Folio, FolioBatch, Group, PG_dirty, joined
-from labkit.scatter.page import Page
+from labkit.kernel.mm.frames.folio import Folio, FolioBatch, Group, joined
 from labkit.scatter.payload import Range, Ranges, ranges_of, run_length
 from labkit.scatter.range_array import RangeArray
+from labkit.trace.page_flags import ANON, PG_dirty
 from labkit.trace.snapshot import FolioState
-from labkit.units import MAX_PAGE_ORDER, PAGE_SHIFT, PAGE_SIZE, PFN_PHYS, PHYS_PFN, PUD_ORDER, PhysAddr
+from labkit.units import MAX_PAGE_ORDER, PAGE_SHIFT, PAGE_SIZE, PHYS_PFN, PUD_ORDER, PhysAddr
 
 _BATCH = 64
 """Folios from which on those that come together are kept together."""
@@ -28,7 +28,7 @@ class Folios:
         """Begin with none."""
         self.by_head: dict[int, Folio] = {}
         self.batches: list[FolioBatch] = []
-        self.zero: int | None = None
+        self.zero: PhysAddr | None = None
         """The physical address of the zero page, which is no folio here: nobody counts on it (MM-15)."""
 
     def add(self, pfn: int, order: int, refcount: int = 0, flags: int = ANON, mapping: Any = None) -> Folio:
@@ -63,13 +63,6 @@ class Folios:
                 single: Folio = self._leave(batch, batch.take(at))
                 return single
         return None
-
-    def page_folio(self, page: Page) -> Folio:
-        """Return the folio of `page`, as compound_head does. Raises KeyError for a frame that is in none."""
-        folio = self.phys_to_folio(PFN_PHYS(page.pfn))
-        if folio is None:
-            raise KeyError(page)
-        return folio
 
     def groups(self, runs: Sequence[Range]) -> Iterator[tuple[Group, int]]:
         """Yield (folios, pages that `runs` hold of each of them), so that together they are all of `runs`.

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from labkit.kernel.mm.frames.folio import ANON, Folio, Group, PG_hugetlb
+from labkit.kernel.mm.frames.folio import Folio, Group
 from labkit.kernel.mm.frames.folios import Folios
 from labkit.kernel.mm.frames.ledger import PinLedger
 from labkit.kernel.mm.page_alloc.buddy import Buddy
 from labkit.scatter.payload import Ranges, join, ranges_of, run_length
+from labkit.trace.page_flags import ANON, PG_hugetlb
 from labkit.trace.tracer import Emit
 from labkit.units import PAGE_SHIFT, PFN_PHYS, Nsec, PhysAddr
 
@@ -33,7 +34,6 @@ class Frames:
         """Unmapped while somebody counted on them still."""
         self.hugetlb_pools: dict[int, Callable[[Ranges], None]] = {}
         """Who takes huge pages back that were set aside, by their order."""
-        self._zero: PhysAddr | None = None
 
     def alloc(
         self, order: int, count: int, flags: int = ANON, mapping: Any = None
@@ -54,9 +54,9 @@ class Frames:
 
     def zero_page(self) -> PhysAddr:
         """Return the address of the zero page, which nobody counts on (MM-15); made when it is first wanted."""
-        if self._zero is None:
-            self._zero = self.folios.zero = PFN_PHYS(self.buddy.alloc_pages(0))
-        return self._zero
+        if self.folios.zero is None:
+            self.folios.zero = PFN_PHYS(self.buddy.alloc_pages(0))
+        return self.folios.zero
 
     def map(self, groups: Iterable[tuple[Group, int]]) -> None:
         """Count `n` more entries on each folio of a group: a reference and a mapping each."""

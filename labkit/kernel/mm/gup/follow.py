@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from labkit.errors import SyscallError
 from labkit.kernel.mm.fault.cow import copy_page, do_wp_page
 from labkit.kernel.mm.fault.memory import handle_mm_fault
-from labkit.kernel.mm.frames.folio import Group, PG_anon, PG_anon_exclusive
+from labkit.kernel.mm.frames.folio import Group
 from labkit.kernel.mm.frames.folios import Folios
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.kernel.mm.space.page_table import PageTable
@@ -17,6 +17,7 @@ from labkit.kernel.mm.space.pte import ADDR_MASK, PAGE_PRESENT, PAGE_RW, PAGE_SP
 from labkit.kernel.mm.space.vma import VM_HUGETLB, VM_IO, VM_MIXEDMAP, VM_PFNMAP, VM_SHARED, VMA
 from labkit.scatter.payload import FEW, Ranges
 from labkit.scatter.range_array import RangeArray
+from labkit.trace.page_flags import PG_anon, PG_anon_exclusive
 from labkit.units import MAX_PAGE_ORDER, PAGE_SHIFT, PAGE_SIZE, PUD_ORDER, TASK_SIZE_MAX
 
 FOLL_WRITE, FOLL_GET, FOLL_DUMP, FOLL_FORCE = 1 << 0, 1 << 1, 1 << 2, 1 << 3

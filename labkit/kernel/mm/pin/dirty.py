@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
-from labkit.kernel.mm.frames.folio import PG_dirty
 from labkit.kernel.mm.frames.folios import Folios
 from labkit.scatter.payload import Ranges, join, run_length
+from labkit.trace.page_flags import PG_dirty
 from labkit.units import PAGE_SHIFT, PAGE_SIZE
 
 

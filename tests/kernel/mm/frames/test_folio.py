@@ -1,6 +1,7 @@
 import pytest
 
-from labkit.kernel.mm.frames.folio import Folio, flag_names, map_refs, memmap_bytes
+from labkit.kernel.mm.frames.folio import Folio, map_refs, memmap_bytes
+from labkit.trace.page_flags import PG_anon, PG_anon_exclusive, PG_uptodate
 
 
 @pytest.mark.parametrize(("order", "refs"), [(0, 1), (4, 16), (9, 1), (10, 2), (18, 1)])
@@ -11,7 +12,7 @@ def test_the_mapping_of_a_folio_holds_a_reference_for_each_entry(order, refs):
 def test_a_folio_begins_without_a_reference():
     folio = Folio(512, 9)
     assert (folio.refcount, folio.mapcount, folio.pincount) == (0, 0, 0)
-    assert flag_names(folio.flags) == ("uptodate", "anon", "anon_exclusive")
+    assert folio.flags == PG_uptodate | PG_anon | PG_anon_exclusive
 
 
 def test_the_memmap_costs_64_bytes_a_frame():

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.kernel.mm.frames.folio import Folio, FolioBatch, PG_dirty
+from labkit.kernel.mm.frames.folio import Folio, FolioBatch
 from labkit.kernel.mm.frames.folios import Folios
-from labkit.scatter.page import Page
+from labkit.trace.page_flags import PG_dirty
 
 MANY = ((0x1000000, 100 << 12), (0x2000000, 28 << 12))
 
@@ -41,16 +41,14 @@ def test_small_folios_beside_a_large_one_keep_their_own():
     assert folios.phys_to_folio(33 << 12) is None
 
 
-def test_not_all_memory_has_a_folio_and_a_page_without_one_is_an_error():
+def test_not_all_memory_has_a_folio():
     assert Folios().phys_to_folio(0xC0000000) is None
-    with pytest.raises(KeyError):
-        Folios().page_folio(Page(7))
 
 
 def test_a_tail_page_leads_to_its_head():
     folios = Folios()
     folio = folios.add(16, 4)
-    assert folios.page_folio(Page(23)) is folio
+    assert folios.phys_to_folio(23 << 12) is folio
 
 
 def test_few_folios_are_themselves_and_many_are_a_batch():

@@ -10,7 +10,6 @@ from labkit.kernel.mm.backing.provider import Provider
 from labkit.kernel.mm.fault.fork import dup_mmap
 from labkit.kernel.mm.fault.memory import handle_mm_fault
 from labkit.kernel.mm.fault.mmap import do_mmap, do_munmap
-from labkit.kernel.mm.frames.folio import PG_dirty
 from labkit.kernel.mm.gup.follow import FOLL_GET, FOLL_LONGTERM, FOLL_PCI_P2PDMA, FOLL_PIN, FOLL_TOUCH
 from labkit.kernel.mm.gup.phyrs import get_user_phyrs, pin_phyrs, put_user_phyrs, split_token
 from labkit.kernel.mm.pin.policies import POLICIES
@@ -20,6 +19,7 @@ from labkit.kernel.mm.space.vma import VM_IO, VM_MIXEDMAP, VM_PFNMAP, VM_SHARED
 from labkit.scatter.memory_class import RAM, MemoryClass
 from labkit.scatter.phyr import Phyr
 from labkit.scatter.range_array import RangeArray
+from labkit.trace.page_flags import PG_dirty
 from labkit.trace.state import state_at
 from labkit.trace.tracer import typed
 
