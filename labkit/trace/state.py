@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from labkit.trace.events import (
     BlockGetrq,
     BlockRqComplete,
+    BlockRqMerge,
     DmaMap,
     DmaUnmap,
     DupMmap,
@@ -114,7 +115,7 @@ class _State:
             case GupUnpin():
                 pin = self.pins.pop(rec.token)
                 self.folios.pin(pin.ranges, pin.policy, -1)
-            case DmaMap() | DmaUnmap() | IotlbFlush() | BlockGetrq() | BlockRqComplete():
+            case DmaMap() | DmaUnmap() | IotlbFlush() | BlockGetrq() | BlockRqMerge() | BlockRqComplete():
                 self._request(rec)
 
     def freeze(self, t: Nsec) -> Snapshot:
@@ -180,11 +181,14 @@ class _State:
                 for pfn in range(rec.start >> PAGE_SHIFT, (rec.start + rec.len) >> PAGE_SHIFT):
                     self.folios.by_head.pop(pfn, None)
 
-    def _request(self, rec: DmaMap | DmaUnmap | IotlbFlush | BlockGetrq | BlockRqComplete) -> None:
+    def _request(self, rec: DmaMap | DmaUnmap | IotlbFlush | BlockGetrq | BlockRqMerge | BlockRqComplete) -> None:
         match rec:
             case BlockGetrq():
                 self.tags[rec.tag] = rec.rq
             case BlockRqComplete():
+                if rec.nr_sector or self.tags.get(rec.tag) == rec.rq:
+                    self.tags.pop(rec.tag)  # a flush, of no sectors, has borrowed the tag of one that waits for it
+            case BlockRqMerge():
                 self.tags.pop(rec.tag)
             case DmaMap():
                 self.dma[rec.rq] = DmaState(rec.dma, rec.phys, live=True)

@@ -12,6 +12,8 @@ from labkit.trace.events import (
     DmaMap,
     GupPin,
     GupUnpin,
+    IoUringComplete,
+    IoUringSubmitReq,
     Record,
     SysEnter,
     SysExit,
@@ -31,7 +33,7 @@ def summary(trace: Trace) -> dict[str, Any]:
     rows the first MOST_ROWS are told, and how many there are stands beside it: `phyrs_total`, `dma_total` and so on.
     """
     first = [rec for rec in trace.records if rec.io == 1]
-    exits = trace.of(SysExit)
+    exits = _ends(trace)
     held = pins(trace.records)
     return {
         "result": _result(exits),
@@ -41,7 +43,7 @@ def summary(trace: Trace) -> dict[str, Any]:
         **_told("dma", join(rec.dma for rec in first if isinstance(rec, DmaMap))),
         "pins": {"taken": held.taken, "released": held.released, "held": held.held, **_pinning(trace)},
         "meters": meters(trace.records).as_dict(),
-        "sim_ns": exits[-1].t - trace.of(SysEnter)[0].t if exits else 0,
+        "sim_ns": exits[-1][0] - _start(trace) if exits else 0,
     }
 
 
@@ -57,12 +59,28 @@ def _pinning(trace: Trace) -> dict[str, Any]:
     }
 
 
-def _result(exits: tuple[SysExit, ...]) -> int | str | None:
+_MOVES_NOTHING = {"fsync", "ftruncate", "fallocate"}
+"""Calls that are no reads and no writes."""
+
+
+def _ends(trace: Trace) -> list[tuple[int, int]]:
+    """Return (time, result) of every read and write that came to an end, by whatever way it was asked for."""
+    calls = [(rec.t, rec.ret) for rec in trace.of(SysExit) if rec.name not in _MOVES_NOTHING]
+    return sorted(calls + [(rec.t, rec.res) for rec in trace.of(IoUringComplete)], key=lambda end: end[0])
+
+
+def _start(trace: Trace) -> int:
+    """Return when the first of them began."""
+    calls, entries = trace.of(SysEnter)[:1], trace.of(IoUringSubmitReq)[:1]
+    return min([rec.t for rec in calls] + [rec.t for rec in entries])
+
+
+def _result(ends: list[tuple[int, int]]) -> int | str | None:
     """Return the bytes of the last call, or '-EFAULT' of the first that failed."""
-    for rec in exits:
-        if rec.ret < 0:
-            return errno_name(-rec.ret)
-    return exits[-1].ret if exits else None
+    for _, ret in ends:
+        if ret < 0:
+            return errno_name(-ret)
+    return ends[-1][1] if ends else None
 
 
 def _bios(records: list[Record]) -> list[dict[str, int]]:

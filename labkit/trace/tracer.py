@@ -11,6 +11,8 @@ Raw = tuple[Any, ...]
 time of a NamedTuple, and the garbage collector forgets it; `Tracer.records` gives each its type back."""
 Emit = Callable[[Raw], None]
 Sink = Callable[[Record], None]
+Struck = Callable[[BaseException], None]
+"""Takes an interruption (Ctrl-C) that came while a watcher was told: raises it, now or when it can be borne."""
 _log = logging.getLogger(__name__)
 
 
@@ -21,12 +23,15 @@ class Tracer:
     call and no test. Layers keep `emit`, not the tracer.
     """
 
-    def __init__(self, *sinks: Sink) -> None:
-        """Tell `sinks` of every record. One that raises is dropped and logged; the run goes on."""
+    def __init__(self, *sinks: Sink, struck: Struck | None = None) -> None:
+        """Tell `sinks` of every record. One that raises is dropped and logged; the run goes on.
+
+        What is no Exception, as Ctrl-C, goes to `struck`, and comes out of `emit` at once where there is none.
+        """
         self.raw: list[Raw] = []
         """What was emitted since `records` was looked at."""
         self._typed: list[Record] = []
-        self._sinks = list(sinks)
+        self._sinks, self._struck = list(sinks), struck or _raise
         self.emit: Emit = self._append_and_tell if sinks else self.raw.append
 
     @property
@@ -48,6 +53,12 @@ class Tracer:
             except Exception:  # noqa: BLE001 - whatever a watcher does wrong, the IO goes on
                 _log.exception("a sink raised on %s and is dropped", type(record).__name__)
                 self._sinks.remove(sink)
+            except BaseException as bad:  # noqa: BLE001 - a record is told in the midst of a change
+                self._struck(bad)
+
+
+def _raise(bad: BaseException) -> None:
+    raise bad
 
 
 def typed(raw: Raw) -> Record:

@@ -1,3 +1,5 @@
+import numpy as np
+
 from labkit.scatter.bio_vec import BIO_VEC_BYTES, BioVec, BioVecs
 from labkit.scatter.memory_class import RAM
 from labkit.scatter.page import Page, page_to_phys
@@ -39,3 +41,12 @@ def test_the_addresses_of_a_full_bio_stand_in_columns():
     ranges = tuple((pfn << 13, 4096) for pfn in range(256))
     assert BioVecs.of(ranges).vecs == ranges
     assert BioVecs.of(ranges).vecs.rows.nbytes == 4096
+
+
+def test_a_part_of_a_long_table_is_a_view_of_its_columns():
+    table = BioVecs.of([(pfn << 13, 4096) for pfn in range(256)])
+    part = table.slice(4096, 200 * 4096)
+    assert np.shares_memory(part.vecs.rows, table.vecs.rows)
+    assert part == table[1:201] == tuple(table)[1:201]
+    assert (part[0], len(part), part.nbytes) == (BioVec(Page(2), 4096, 0), 200, 200 * 4096)
+    assert hash(part) == hash(tuple(part))

@@ -14,7 +14,7 @@ def test_a_tuple_becomes_the_record_that_it_names():
 
 
 def test_every_record_begins_with_time_and_io():
-    assert len(RECORDS) == 35
+    assert len(RECORDS) == 54
     assert all(cls._fields[:2] == ("t", "io") for cls in RECORDS.values())
 
 
@@ -73,6 +73,26 @@ def test_a_sink_that_raises_is_dropped_and_logged_and_the_run_goes_on(caplog):
     assert len(seen) == 2
     assert [line.getMessage() for line in caplog.records] == ["a sink raised on SysExit and is dropped"]
     assert len(tracer.records) == 2
+
+
+def pressed(_record):
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_a_sink_comes_out_at_once_where_nobody_takes_it_and_the_record_is_kept():
+    tracer = Tracer(pressed)
+    with pytest.raises(KeyboardInterrupt):
+        tracer.emit(EXIT)
+    assert len(tracer.records) == 1
+
+
+def test_ctrl_c_in_a_sink_goes_to_who_takes_it_and_the_sink_is_told_on():
+    struck, seen = [], []
+    tracer = Tracer(pressed, seen.append, struck=struck.append)
+    tracer.emit(EXIT)
+    tracer.emit(EXIT)
+    assert [type(bad) for bad in struck] == [KeyboardInterrupt, KeyboardInterrupt]
+    assert len(seen) == 2
 
 
 @pytest.mark.parametrize(

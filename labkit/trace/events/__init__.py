@@ -8,17 +8,42 @@ in bytes.
 
 from labkit.scatter.payload import Ranges
 from labkit.trace.events.block import (
+    BlockBioBackmerge,
+    BlockBioComplete,
+    BlockBioFrontmerge,
     BlockBioQueue,
+    BlockBioRemap,
     BlockGetrq,
+    BlockPlug,
     BlockRqComplete,
+    BlockRqInsert,
     BlockRqIssue,
+    BlockRqMerge,
+    BlockRqRequeue,
     BlockSplit,
+    BlockUnplug,
     DmaMap,
     DmaUnmap,
     IotlbFlush,
 )
+from labkit.trace.events.cache import CopyFolio, FolioEndIo, PageCacheRaOrder
 from labkit.trace.events.device import DeviceDma, DeviceStart, LoRwAio, NvmeCompleteRq, NvmeSetupCmd
-from labkit.trace.events.io import BlkdevDirectIO, GupPin, GupUnpin, Hazard, SysEnter, SysExit, Violation
+from labkit.trace.events.io import (
+    BlkdevDirectIO,
+    GupPin,
+    GupUnpin,
+    Hazard,
+    IomapDioComplete,
+    IomapDioRwBegin,
+    IomapIterDstmap,
+    IoUringComplete,
+    IoUringQueueAsyncWork,
+    IoUringSubmitReq,
+    IovIterZero,
+    SysEnter,
+    SysExit,
+    Violation,
+)
 from labkit.trace.events.memory import (
     DupMmap,
     FolioFlags,
@@ -40,21 +65,39 @@ from labkit.trace.events.memory import (
 __all__ = [
     "RECORDS",
     "BlkdevDirectIO",
+    "BlockBioBackmerge",
+    "BlockBioComplete",
+    "BlockBioFrontmerge",
     "BlockBioQueue",
+    "BlockBioRemap",
     "BlockGetrq",
+    "BlockPlug",
     "BlockRqComplete",
+    "BlockRqInsert",
     "BlockRqIssue",
+    "BlockRqMerge",
+    "BlockRqRequeue",
     "BlockSplit",
+    "BlockUnplug",
+    "CopyFolio",
     "DeviceDma",
     "DeviceStart",
     "DmaMap",
     "DmaUnmap",
     "DupMmap",
+    "FolioEndIo",
     "FolioFlags",
     "GupPin",
     "GupUnpin",
     "Hazard",
+    "IoUringComplete",
+    "IoUringQueueAsyncWork",
+    "IoUringSubmitReq",
+    "IomapDioComplete",
+    "IomapDioRwBegin",
+    "IomapIterDstmap",
     "IotlbFlush",
+    "IovIterZero",
     "LoRwAio",
     "MemremapPages",
     "MemunmapPages",
@@ -68,6 +111,7 @@ __all__ = [
     "Munmap",
     "NvmeCompleteRq",
     "NvmeSetupCmd",
+    "PageCacheRaOrder",
     "Ranges",
     "Record",
     "SetPtes",
@@ -82,7 +126,12 @@ Record = (
     Mmap | Munmap | Mprotect | DupMmap | MmPageAlloc | MmPageFree | SetPtes | ZapPtes | SplitHugePmd
     | MmFilemapAddToPageCache | MmFilemapDeleteFromPageCache | MemremapPages | MemunmapPages | MmMigratePages
     | FolioFlags | Hazard | Violation | SysEnter | SysExit | GupPin | GupUnpin | BlkdevDirectIO
-    | BlockBioQueue | BlockSplit | BlockGetrq | DmaMap | DmaUnmap | IotlbFlush | BlockRqIssue | NvmeSetupCmd
+    | IomapDioRwBegin | IomapIterDstmap | IomapDioComplete | IovIterZero
+    | PageCacheRaOrder | CopyFolio | FolioEndIo
+    | IoUringSubmitReq | IoUringQueueAsyncWork | IoUringComplete
+    | BlockBioQueue | BlockBioRemap | BlockBioComplete | BlockSplit | BlockPlug | BlockUnplug
+    | BlockBioBackmerge | BlockBioFrontmerge | BlockRqInsert | BlockRqMerge | BlockRqRequeue | BlockGetrq
+    | DmaMap | DmaUnmap | IotlbFlush | BlockRqIssue | NvmeSetupCmd
     | LoRwAio | DeviceStart | DeviceDma | NvmeCompleteRq | BlockRqComplete
 )  # fmt: skip
 

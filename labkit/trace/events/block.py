@@ -6,7 +6,10 @@ from labkit.scatter.payload import Ranges
 
 
 class BlockBioQueue(NamedTuple):
-    """A bio enters the block layer: `vecs` vectors of payload, its bytes starting `start` bytes into the IO."""
+    """A bio enters the block layer: `vecs` vectors of payload, its bytes starting `start` bytes into the IO.
+
+    `start` is -1 where they are not the user's: zeros beside the IO, or pages of a file.
+    """
 
     t: int
     io: int
@@ -15,16 +18,118 @@ class BlockBioQueue(NamedTuple):
     nr_sector: int
     vecs: int
     start: int
+    rwbs: str = ""
+
+
+class BlockBioRemap(NamedTuple):
+    """A bio goes on to another device: `new_sector` there is what `sector` was here (a partition, a stripe)."""
+
+    t: int
+    io: int
+    bio: int
+    sector: int
+    nr_sector: int
+    new_sector: int
+    dev: str
+
+
+class BlockBioComplete(NamedTuple):
+    """A bio, or the rest of one, dies before it is a request: `error` is a negative errno."""
+
+    t: int
+    io: int
+    bio: int
+    sector: int
+    nr_sector: int
+    error: int
+
+
+class BlockPlug(NamedTuple):
+    """The first request is kept back in a plug."""
+
+    t: int
+    io: int
+
+
+class BlockUnplug(NamedTuple):
+    """The `nr_rq` requests of a plug go on."""
+
+    t: int
+    io: int
+    nr_rq: int
+
+
+class BlockBioBackmerge(NamedTuple):
+    """The bio, or a piece of it, joins request `rq` behind its end; the request has `segments` more now."""
+
+    t: int
+    io: int
+    bio: int
+    rq: int
+    sector: int
+    nr_sector: int
+    segments: int
+
+
+class BlockBioFrontmerge(NamedTuple):
+    """The bio, or a piece of it, joins request `rq` before its start; the request has `segments` more now."""
+
+    t: int
+    io: int
+    bio: int
+    rq: int
+    sector: int
+    nr_sector: int
+    segments: int
+
+
+class BlockRqInsert(NamedTuple):
+    """A request waits in the queue: for its scheduler, or because it could not go straight to the driver."""
+
+    t: int
+    io: int
+    rq: int
+    tag: int
+    sector: int
+    nr_sector: int
+
+
+class BlockRqRequeue(NamedTuple):
+    """The driver has no room for a request now, and will be asked again (BLK-1)."""
+
+    t: int
+    io: int
+    rq: int
+    tag: int
+    sector: int
+    nr_sector: int
+
+
+class BlockRqMerge(NamedTuple):
+    """Request `rq` takes its neighbour `other` in, whose tag is free now."""
+
+    t: int
+    io: int
+    rq: int
+    other: int
+    tag: int
+    sector: int
+    nr_sector: int
 
 
 class BlockSplit(NamedTuple):
-    """A bio is too much for the queue: its front ends at `new_sector`."""
+    """A bio is too much for the queue: its front ends at `new_sector`, and `rule` says which limit it met there.
+
+    `why` tells that in figures.
+    """
 
     t: int
     io: int
     bio: int
     sector: int
     new_sector: int
+    rule: str = ""
+    why: str = ""
 
 
 class BlockGetrq(NamedTuple):

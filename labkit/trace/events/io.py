@@ -6,7 +6,10 @@ from labkit.scatter.payload import Ranges
 
 
 class SysEnter(NamedTuple):
-    """A system call begins: `nbytes` bytes between `buf` (user address) and `pos` (bytes) of file `fd`."""
+    """A system call begins: `nbytes` bytes between `buf` (user address) and `pos` (bytes) of file `fd`.
+
+    `iov`: the (user address, length) of each piece, where they are several.
+    """
 
     t: int
     io: int
@@ -15,6 +18,7 @@ class SysEnter(NamedTuple):
     buf: int
     nbytes: int
     pos: int
+    iov: Ranges = ()
 
 
 class SysExit(NamedTuple):
@@ -72,6 +76,87 @@ class BlkdevDirectIO(NamedTuple):
     pos: int
     nbytes: int
     path: str
+
+
+class IomapDioRwBegin(NamedTuple):
+    """A file takes the IO: `nbytes` bytes at `pos` of inode `ino`, which is `isize` bytes long."""
+
+    t: int
+    io: int
+    ino: int
+    isize: int
+    pos: int
+    nbytes: int
+
+
+class IomapIterDstmap(NamedTuple):
+    """Bytes [offset, offset + length) of inode `ino` lie at byte `addr` of the device, -1 for nowhere.
+
+    `type` is hole, delalloc, mapped, unwritten or inline; `flags` are words such as new, shared, dirty.
+    """
+
+    t: int
+    io: int
+    ino: int
+    addr: int
+    offset: int
+    length: int
+    type: str
+    flags: str = ""
+
+
+class IomapDioComplete(NamedTuple):
+    """The IO on inode `ino` is over: `error` is 0 or a negative errno, `ret` what the caller gets."""
+
+    t: int
+    io: int
+    ino: int
+    pos: int
+    error: int
+    ret: int
+
+
+class IovIterZero(NamedTuple):
+    """Zeros are written over `nbytes` of user memory, at byte `start` of the IO: a hole. No tracepoint."""
+
+    t: int
+    io: int
+    start: int
+    nbytes: int
+
+
+class IoUringSubmitReq(NamedTuple):
+    """An entry of the submission queue becomes IO `io`: `opcode`, and the index of a registered buffer, or -1.
+
+    `nbytes` bytes between `buf` (user address) and `pos` (bytes) of the file; `iov` as in SysEnter.
+    """
+
+    t: int
+    io: int
+    opcode: str
+    user_data: int
+    buf_index: int = -1
+    buf: int = 0
+    nbytes: int = 0
+    pos: int = 0
+    iov: Ranges = ()
+
+
+class IoUringQueueAsyncWork(NamedTuple):
+    """The IO would have had to wait; a worker thread (io-wq) does it again from the start (R18)."""
+
+    t: int
+    io: int
+    user_data: int
+
+
+class IoUringComplete(NamedTuple):
+    """An entry of the completion queue: bytes moved, or a negative errno."""
+
+    t: int
+    io: int
+    user_data: int
+    res: int
 
 
 class Hazard(NamedTuple):
