@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from typing import Any, cast
 
 from simpy import Environment, Event
-from simpy.core import EmptySchedule, StopSimulation
+from simpy.core import EmptySchedule, SimTime
 from simpy.events import NORMAL, EventPriority
 
 from labkit.units import Nsec
@@ -25,7 +25,8 @@ Steps = Generator[Wait, Any, None]
 class Clock(Environment):
     """An environment whose time is an int, as long as every delay is one."""
 
-    _shared = False
+    _shared = _running = False
+    _struck: BaseException | None = None
 
     @property
     def now(self) -> Nsec:
@@ -39,7 +40,7 @@ class Clock(Environment):
     def sleep(self, delay: int, resume: Callable[[], None]) -> bool:
         """Let `delay` ns pass: at once where nothing else happens in them (True), else until `resume` is called."""
         due, queue = self._now + delay, self._queue
-        if self._shared or (queue and queue[0][0] <= due):
+        if self._shared or self._struck or (queue and queue[0][0] <= due):
             heappush(queue, (due, NORMAL, next(self._eid), None, resume, ()))  # type: ignore[misc]
             return False
         self._now = due
@@ -49,8 +50,25 @@ class Clock(Environment):
         """Start `work` now; the event that comes back fires with what it returns, or with what it raises."""
         return Job(self, work)
 
+    def run(self, until: SimTime | Event | None = None) -> Any | None:
+        """Do one thing after the other, as simpy.Environment.run. Raises also what `interrupt` was given."""
+        self._running = True
+        try:
+            return super().run(until)
+        finally:
+            self._running = False
+            self._raise_struck()
+
+    def interrupt(self, bad: BaseException) -> None:
+        """Raise `bad` (Ctrl-C): now if the clock stands, else between two steps, where nothing is half done."""
+        if not self._running:
+            raise bad
+        self._struck = bad
+
     def step(self) -> None:
         """Do what is next. Raises simpy's EmptySchedule when nothing is."""
+        if self._struck:
+            self._raise_struck()
         try:
             entry: Any = heappop(self._queue)
         except IndexError:
@@ -68,14 +86,20 @@ class Clock(Environment):
         try:
             for callback in callbacks:
                 callback(event)
-        except StopSimulation:  # the others are told when the clock runs again
-            event.callbacks = callbacks[callbacks.index(callback) + 1 :]
-            self.schedule(event, EventPriority(-1))
+        except BaseException:  # StopSimulation, Ctrl-C: the others are told when the clock runs again
+            if rest := callbacks[callbacks.index(callback) + 1 :]:
+                event.callbacks = rest
+                self.schedule(event, EventPriority(-1))
             raise
         finally:
             self._shared = False
         if not event.ok and not event.defused:
             raise cast("BaseException", event.value)
+
+    def _raise_struck(self) -> None:
+        struck, self._struck = self._struck, None
+        if struck is not None:
+            raise struck
 
 
 class Job(Event):
@@ -86,6 +110,13 @@ class Job(Event):
         super().__init__(clock)
         self._clock, self._work = clock, work
         clock.later(0, self._resume)
+
+    def abandon(self) -> None:
+        """Nobody asks for this job any more: close its work, which leaves the rest to others, and tell nobody of it."""
+        self.defused = True
+        if self.callbacks:
+            self.callbacks.clear()
+        self._work.close()
 
     def _resume(self, event: Event | None = None) -> None:
         clock, send = self._clock, self._work.send

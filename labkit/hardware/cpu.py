@@ -29,6 +29,7 @@ class Cpu:
     doorbell: int
     irq: int
     wakeup: int
+    copy_page: int
 
     @classmethod
     def load(cls, path: Path) -> Self:

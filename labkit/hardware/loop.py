@@ -20,6 +20,9 @@ class RealDevice(Protocol):
     def pwritev(self, views: Sequence[memoryview], pos: int) -> int:
         """Write `views` at `pos` bytes with O_DIRECT; return the bytes written."""
 
+    def flush(self) -> None:
+        """Bring what was written to the medium (fdatasync)."""
+
     def peek(self, pos: int, nbytes: int) -> bytes:
         """Return what the backing file holds."""
 
@@ -39,7 +42,7 @@ class Loop:
         self.nbytes = real.nbytes
 
     def submit(self, cmd: Command, done: Done) -> None:
-        """Do `cmd` now; the status is 0, or a positive errno."""
+        """Do `cmd` now; the status is 0, or a positive errno. A write of nothing is a flush."""
         views = [view for addr, nbytes in cmd.ranges for view in self._bus.views(addr, nbytes)]
         begin = time.monotonic_ns()
         status = self._transfer(cmd, views)
@@ -57,6 +60,8 @@ class Loop:
         call = self._real.pwritev if cmd.write else self._real.preadv
         pos, left = cmd.sector << 9, cmd.nbytes
         try:
+            if not left:
+                self._real.flush()
             while left:
                 moved = call(views, pos)
                 if moved == 0:

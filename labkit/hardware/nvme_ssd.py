@@ -16,7 +16,9 @@ from labkit.trace.tracer import Emit
 from labkit.units import PAGE_SIZE, DmaAddr
 
 SQE_BYTES, CQE_BYTES = 64, 16
-OPCODE_WRITE, OPCODE_READ = 0x01, 0x02
+OPCODE_FLUSH, OPCODE_WRITE, OPCODE_READ = 0x00, 0x01, 0x02
+CONTROL_FUA = 1 << 14
+"""Bit 30 of command dword 12: what is written is on the medium when the command completes."""
 STATUS_OK, STATUS_INVALID_FIELD, STATUS_LBA_RANGE, STATUS_DATA_TRANSFER, STATUS_PRP_OFFSET = 0x0, 0x2, 0x80, 0x4, 0x13
 """Status codes of the NVMe base specification, generic command set."""
 CONTROLLER_FATAL = -1
@@ -89,6 +91,8 @@ class NvmeSsd:
 
     def _check(self, sqe: tuple[int, ...]) -> int:
         opcode, slba, blocks = sqe[0], sqe[6], sqe[7] + 1
+        if opcode == OPCODE_FLUSH:
+            return STATUS_OK
         if opcode not in {OPCODE_READ, OPCODE_WRITE} or blocks << 9 > self.profile.mdts_bytes:
             return STATUS_INVALID_FIELD
         if sqe[4] & 3:
@@ -98,6 +102,8 @@ class NvmeSsd:
     def _reserve_dies(self, sqe: tuple[int, ...]) -> tuple[int, int]:
         """Take a turn on the die of each 4 KiB page; return ns until the first begins, ns from there to the last."""
         opcode, slba, blocks = sqe[0], sqe[6], sqe[7] + 1
+        if opcode == OPCODE_FLUSH:  # what was accepted before is on the medium when every die is through
+            return max(die.reserve(0) for die in self._dies), 0
         service = self.profile.read_ns if opcode == OPCODE_READ else self.profile.write_ns
         first, last = (slba << 9) // PAGE_SIZE, (((slba + blocks) << 9) - 1) // PAGE_SIZE
         if first == last:
@@ -108,7 +114,11 @@ class NvmeSsd:
     def _start(self, done: Done, cmd: Command, sqe: tuple[int, ...], busy: int) -> None:
         unit = (sqe[6] << 9) // PAGE_SIZE % len(self._dies)
         self._emit(("DeviceStart", self.env.now, cmd.io, cmd.rq, unit))
-        self.env.later(busy + self.profile.overhead_ns, self._transfer, done, cmd, sqe)
+        step = self._flushed if sqe[0] == OPCODE_FLUSH else self._transfer
+        self.env.later(busy + self.profile.overhead_ns, step, done, cmd, sqe)
+
+    def _flushed(self, done: Done, _cmd: Command, sqe: tuple[int, ...]) -> None:
+        self._complete(done, sqe[2], STATUS_OK)
 
     def _transfer(self, done: Done, cmd: Command, sqe: tuple[int, ...]) -> None:
         service = int(((sqe[7] + 1) << 9) / self.profile.link_bytes_per_ns)

@@ -43,11 +43,11 @@ def arena_or_chunks(nbytes: int) -> memoryview | Callable[[int], memoryview]:
 def release(whole: memoryview, at: int, nbytes: int) -> None:
     """Set bytes [at, at + nbytes) of `whole` to zero, and give the host back each of its pages that lies inside.
 
-    `whole` is an arena in full; any other writable memory is filled with zeros.
+    A part of an arena, and any other writable memory, is filled with zeros: a view does not tell where it begins.
     """
     pages, end = whole.obj, at + nbytes
     first, last = -(-at // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
-    if not isinstance(pages, mmap.mmap) or first >= last:
+    if not isinstance(pages, mmap.mmap) or whole.nbytes != len(pages) or first >= last:
         whole[at:end] = bytes(nbytes)
         return
     pages.madvise(mmap.MADV_DONTNEED, first, last - first)

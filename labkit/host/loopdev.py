@@ -174,6 +174,11 @@ class LoopDevice:
         except OSError as error:
             raise self._refusal("pwritev", views, pos, error) from error
 
+    def flush(self) -> None:
+        """Bring what was written to the medium: one fdatasync of the device. Raises SyscallError."""
+        with _speaking(f"fdatasync of {self.path}", "is not allowed"):
+            os.fdatasync(self._loop)
+
     def peek(self, pos: int, nbytes: int) -> bytes:
         """Return `nbytes` from byte `pos` of the backing file: what is really there, not seen through the device.
 

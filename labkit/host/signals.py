@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -44,6 +44,39 @@ def held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def taken(take: Callable[[BaseException], None]) -> Iterator[None]:
+    """Give a first Ctrl-C to `take`, in place of raising it at whatever is being done; a second one is raised there.
+
+    Where somebody else has set a handler, or outside the main thread, nothing is done.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def first(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        take(KeyboardInterrupt())
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is first:  # else it is that of somebody later: this end may be a late one
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Let a first Ctrl-C wait for the end of what is done within it, and raise it then; otherwise as `taken`."""
+    struck = list[BaseException]()
+    with taken(struck.append):
+        yield
+    if struck:
+        raise struck[0]
 
 
 def _exit(number: int, _frame: FrameType | None) -> None:

@@ -268,3 +268,95 @@ def test_who_waits_for_the_event_that_stops_the_clock_is_told_when_it_runs_again
     assert told == []
     clock.run()
     assert told == [10]
+
+
+def test_ctrl_c_comes_between_two_steps_and_what_was_next_is_done_when_the_clock_runs_again():
+    clock, log = Clock(), []
+    clock.later(1, lambda: (clock.interrupt(KeyboardInterrupt()), log.append("whole")))
+    clock.later(2, log.append, "next")
+    with pytest.raises(KeyboardInterrupt):
+        clock.run()
+    assert (log, clock.now) == (["whole"], 1)
+    clock.run()
+    assert (log, clock.now) == (["whole", "next"], 2)
+
+
+def test_a_job_that_is_alone_waits_for_ctrl_c_too():
+    clock, log = Clock(), []
+
+    def alone():
+        clock.interrupt(KeyboardInterrupt())
+        yield 5
+        log.append("never now")
+
+    clock.job(alone())
+    with pytest.raises(KeyboardInterrupt):
+        clock.run()
+    assert log == []
+
+
+def test_ctrl_c_at_the_very_end_of_a_run_is_not_kept_for_the_next():
+    clock = Clock()
+    done = clock.event()
+    done.callbacks.append(lambda _event: clock.interrupt(KeyboardInterrupt()))
+    clock.later(1, done.succeed)
+    with pytest.raises(KeyboardInterrupt):
+        clock.run(until=done)
+    clock.run()
+
+
+def test_ctrl_c_while_the_clock_stands_is_raised_at_once():
+    with pytest.raises(KeyboardInterrupt):
+        Clock().interrupt(KeyboardInterrupt())
+
+
+def test_who_waits_for_an_event_behind_one_that_is_struck_is_told_when_the_clock_runs_again():
+    clock, log = Clock(), []
+
+    def struck(_event):
+        raise KeyboardInterrupt
+
+    event = clock.event()
+    event.callbacks += [struck, lambda _event: log.append("told")]
+    event.succeed()
+    with pytest.raises(KeyboardInterrupt):
+        clock.run()
+    assert log == []
+    clock.run()
+    assert log == ["told"]
+
+
+def test_nobody_hears_of_a_job_that_was_given_up():
+    clock, closed = Clock(), []
+
+    def work(event):
+        try:
+            yield event
+        finally:
+            closed.append(clock.now)
+
+    event = clock.event()
+    job = clock.job(work(event))
+    clock.later(3, clock.interrupt, KeyboardInterrupt())
+    clock.later(5, event.fail, RuntimeError("of a call that is over"))
+    with pytest.raises(KeyboardInterrupt):
+        clock.run(until=job)
+    job.abandon()
+    assert closed == [3]
+    clock.run()
+    assert clock.now == 5
+
+
+def test_a_job_that_has_failed_already_is_given_up_without_its_error():
+    clock = Clock()
+
+    def work():
+        yield 1
+        raise RuntimeError("of a call that is over")
+
+    job = clock.job(work())
+    while not job.triggered:
+        clock.step()
+    job.abandon()
+    clock.run()
+    assert job.processed

@@ -110,3 +110,11 @@ def test_beyond_the_end_is_an_error_and_nothing_is_written(floor):
     floor.ram.scatter(((17 * MIB, 1024),), b"x" * 1024)
     assert do(floor, ((17 * MIB + 4096, 512),), write=True, sector=last + 1)[0] != 0
     assert floor.device.peek(last << 9, 512) == bytes(512)
+
+
+def test_a_flush_moves_nothing_and_what_was_written_is_there(floor):
+    data = noise(4096, 5)
+    floor.ram.scatter(((17 * MIB, 4096),), data)
+    assert do(floor, ((17 * MIB, 4096),), write=True, sector=16)[0] == 0
+    assert do(floor, (), write=True)[0] == 0
+    assert floor.device.peek(16 << 9, 4096) == data

@@ -60,6 +60,13 @@ def test_a_slice_on_a_page_can_be_used_for_direct_io(tmp_path):
     assert bytes(view[69631:69633]) == b"x\0"
 
 
+def test_a_part_of_an_arena_is_released_and_what_lies_elsewhere_stays():
+    whole = arena(6 * 4096)
+    whole[:] = b"x" * len(whole)
+    release(whole[3 * 4096 :], 0, 2 * 4096)
+    assert bytes(whole) == b"x" * 3 * 4096 + bytes(2 * 4096) + b"x" * 4096
+
+
 def test_two_arenas_share_nothing():
     one, two = arena(4096), arena(4096)
     one[0] = 1

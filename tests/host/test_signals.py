@@ -182,3 +182,63 @@ def test_a_held_signal_comes_when_the_step_is_done():
     with pytest.raises(KeyboardInterrupt):
         step()
     assert done == ["step"]
+
+
+def test_a_first_ctrl_c_is_taken_and_a_second_is_raised():
+    taken = []
+    with signals.taken(taken.append):
+        signal.raise_signal(signal.SIGINT)
+        assert [type(bad) for bad in taken] == [KeyboardInterrupt]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert len(taken) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_handler_of_somebody_else_stays():
+    theirs, taken = [], []
+    before = signal.signal(signal.SIGINT, lambda *_: theirs.append(1))
+    try:
+        with signals.taken(taken.append):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (theirs, taken) == ([1], [])
+
+
+def test_outside_the_main_thread_ctrl_c_is_not_taken():
+    inside = []
+
+    def other():
+        with signals.taken(inside.append):
+            inside.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert inside == [signal.default_int_handler]
+
+
+def test_what_is_done_as_a_whole_is_done_before_ctrl_c_is_raised():
+    done = []
+
+    @signals.whole()
+    def work():
+        signal.raise_signal(signal.SIGINT)
+        done.append("all of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["all of it"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_end_that_comes_late_leaves_the_handler_of_who_came_after():
+    first, second = signals.taken(print), signals.taken(print)
+    first.__enter__()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with second:
+        handler = signal.getsignal(signal.SIGINT)
+        first.__exit__(None, None, None)
+        assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
