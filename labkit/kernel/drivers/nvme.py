@@ -1,6 +1,5 @@
 """nvme-pci: a request becomes 64 bytes in a submission queue, with PRPs that say where its memory is."""
 
-import errno
 import struct
 from collections.abc import Sequence
 from functools import partial
@@ -11,17 +10,40 @@ from labkit.errors import SyscallError
 from labkit.hardware.clock import Clock, Steps
 from labkit.hardware.cpu import Cpu
 from labkit.hardware.device import Command, Device
-from labkit.hardware.nvme_ssd import CONTROLLER_FATAL, CQE, CQE_BYTES, OPCODE_READ, OPCODE_WRITE, SQE, SQE_BYTES
+from labkit.hardware.nvme_ssd import (
+    CONTROL_FUA,
+    CONTROLLER_FATAL,
+    CQE,
+    CQE_BYTES,
+    OPCODE_FLUSH,
+    OPCODE_READ,
+    OPCODE_WRITE,
+    SQE,
+    SQE_BYTES,
+)
 from labkit.hardware.ram import RAM
 from labkit.kernel.dma.ops import DmaMapOps, DmaMapping
 from labkit.kernel.dma.pool import Block, DmaPool
-from labkit.kernel.drivers.ops import Request
-from labkit.scatter.payload import Range
+from labkit.kernel.drivers.ops import REQ_FUA, Request
+from labkit.kernel.drivers.status import BlkStatus, blk_status_to_errno
+from labkit.scatter.payload import Range, Ranges
 from labkit.trace.tracer import Emit
 from labkit.units import PAGE_SIZE, DmaAddr, PhysAddr
 
-_STATUS_ERRNO = {0x80: errno.EIO, 0x02: errno.EIO, 0x04: errno.EIO, 0x281: errno.ENODATA}
-"""NVMe status to errno, by way of the block status (BLK-1): 281h, unrecovered read error, is BLK_STS_MEDIUM."""
+_STATUS = {
+    0x00: BlkStatus.BLK_STS_OK,
+    0x01: BlkStatus.BLK_STS_NOTSUPP,
+    0x02: BlkStatus.BLK_STS_NOTSUPP,
+    0x80: BlkStatus.BLK_STS_TARGET,
+    0x81: BlkStatus.BLK_STS_NOSPC,
+    0x82: BlkStatus.BLK_STS_TARGET,
+    0x83: BlkStatus.BLK_STS_RESV_CONFLICT,
+    0x280: BlkStatus.BLK_STS_MEDIUM,
+    0x281: BlkStatus.BLK_STS_MEDIUM,
+    0x282: BlkStatus.BLK_STS_PROTECTION,
+    0x370: BlkStatus.BLK_STS_TRANSPORT,
+}
+"""NVMe status to block status (BLK-1, nvme_error_status); what is not here is BLK_STS_IOERR."""
 
 
 class Queues(NamedTuple):
@@ -52,11 +74,11 @@ class NvmeDriver:
     def queue_rq(self, rq: Request) -> Steps:
         """Map, write the command, ring the doorbell (nvme_queue_rq). Errors: ENOMEM for addresses or list memory."""
         env, cpu = self.env, self.cpu
-        mapping = self.mappings[rq.rq] = self.dma.map(rq.vecs, rq.cls)
-        dma, phys, maps, ioptes, saved = mapping
-        self._emit(("DmaMap", env.now, rq.io, rq.rq, dma, phys, maps, rq.conversions, rq.conversions, saved))
+        dma = () if rq.is_flush else self._map(rq)
         try:
-            yield cpu.dma_map * maps + (cpu.iova_alloc + cpu.iopte * ioptes if ioptes else 0)
+            if not rq.is_flush:
+                _, _, maps, ioptes, _ = self.mappings[rq.rq]
+                yield cpu.dma_map * maps + (cpu.iova_alloc + cpu.iopte * ioptes if ioptes else 0)
             prps = prp_entries(dma)
             slot = self._setup_cmd(rq, prps)
             yield cpu.sqe + cpu.prp * len(prps) + cpu.doorbell
@@ -66,6 +88,12 @@ class NvmeDriver:
             self._unmap(rq)
             raise
 
+    def _map(self, rq: Request) -> Ranges:
+        """Return the addresses that the device has for the memory of `rq`."""
+        dma, phys, maps, _, saved = self.mappings[rq.rq] = self.dma.map(rq.vecs, rq.cls)
+        self._emit(("DmaMap", self.env.now, rq.io, rq.rq, dma, phys, maps, rq.conversions, rq.conversions, saved))
+        return dma
+
     def _setup_cmd(self, rq: Request, prps: Sequence[int]) -> int:
         """Write the submission queue entry of `rq`, and the lists that it needs; return its slot."""
         prp2 = 0
@@ -73,15 +101,14 @@ class NvmeDriver:
             prp2 = prps[1]
         elif len(prps) > 1:
             rq.blocks, prp2 = self._write_lists(prps[1:])
-        opcode = OPCODE_WRITE if rq.write else OPCODE_READ
-        sqe = SQE.pack(opcode, 0, rq.tag, 1, prps[0], prp2, rq.sector, (rq.nbytes >> 9) - 1, 0)
+        sqe = _sqe(rq, prps[0] if prps else 0, prp2)
         slot = self._tail
         self.ram.view(self.queues.sq_phys + slot * SQE_BYTES, SQE_BYTES)[:] = sqe
         self._tail = (slot + 1) % self.queues.depth
         lists = sum([block.nbytes for block in rq.blocks]) if rq.blocks else 0
         self._emit((
-            "NvmeSetupCmd", self.env.now, rq.io, rq.rq, rq.tag, rq.sector, rq.nbytes, prps[0], prp2, len(prps), lists,
-            sqe.hex(),
+            "NvmeSetupCmd", self.env.now, rq.io, rq.rq, rq.tag, rq.sector, rq.nbytes, prps[0] if prps else 0, prp2,
+            len(prps), lists, sqe.hex(),
         ))  # fmt: skip
         return slot
 
@@ -124,20 +151,33 @@ class NvmeDriver:
             self._head, self._phase = 0, self._phase ^ 1
         self._emit(("NvmeCompleteRq", self.env.now, rq.io, rq.rq, cid, status >> 1))
         unmap = self.cpu.lazy_unmap if self.dma.stale else self.cpu.iotlb_sync * self.dma.syncs
+        if rq.is_flush:
+            unmap = 0
         self.env.later(self.cpu.irq + unmap, self._finish, rq, status >> 1)
 
     def _finish(self, rq: Request, status: int) -> None:
         self._unmap(rq)
-        rq.end_io(rq, _STATUS_ERRNO.get(status, errno.EIO) if status else 0)
+        rq.end_io(rq, blk_status_to_errno(_STATUS.get(status, BlkStatus.BLK_STS_IOERR)))
 
     def _unmap(self, rq: Request) -> None:
         """Give back the addresses and the PRP lists of `rq`."""
         for block in rq.blocks:
             self.pool.free(block)
         rq.blocks = ()
+        if rq.is_flush:
+            return
         # The record comes before the unmap, for that may empty a full flush queue, which is a record of its own.
         self._emit(("DmaUnmap", self.env.now, rq.io, rq.rq, self.dma.syncs, self.dma.stale))
         self.dma.unmap(self.mappings.pop(rq.rq))
+
+
+def _sqe(rq: Request, prp1: int, prp2: int) -> bytes:
+    """Return the submission queue entry of `rq`: a flush names no blocks and no memory."""
+    if rq.is_flush:
+        return SQE.pack(OPCODE_FLUSH, 0, rq.tag, 1, 0, 0, 0, 0, 0)
+    opcode = OPCODE_WRITE if rq.write else OPCODE_READ
+    control = CONTROL_FUA if rq.write and rq.opf & REQ_FUA else 0
+    return SQE.pack(opcode, 0, rq.tag, 1, prp1, prp2, rq.sector, (rq.nbytes >> 9) - 1, control)
 
 
 def prp_entries(ranges: Sequence[Range]) -> list[int]:
@@ -145,6 +185,8 @@ def prp_entries(ranges: Sequence[Range]) -> list[int]:
 
     NVME-5; that each range but the last ends on a page is the virt boundary's work (NVME-6).
     """
+    if not ranges:
+        return []
     if len(ranges) == 1 and ranges[0][0] % PAGE_SIZE + ranges[0][1] <= PAGE_SIZE:
         return [ranges[0][0]]
     entries: list[int] = []

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.errors import SyscallError
-from labkit.hardware.nvme_ssd import SQE
+from labkit.hardware.nvme_ssd import CONTROL_FUA, SQE
 from labkit.kernel.drivers.nvme import list_chunks, prp_entries
-from labkit.kernel.drivers.ops import Request
+from labkit.kernel.drivers.ops import REQ_FUA, Request
 from labkit.machine import Machine
 from labkit.scatter.payload import run_length
 
@@ -157,7 +157,7 @@ def test_the_device_parses_what_the_driver_wrote(ranges):
 shared_machine = machine_of()
 
 
-@pytest.mark.parametrize(("status", "error"), [(0x02, 5), (0x80, 5), (0x04, 5), (0x281, 61), (0x1FF, 5)])
+@pytest.mark.parametrize(("status", "error"), [(0x02, 95), (0x80, 121), (0x81, 28), (0x04, 5), (0x281, 61), (0x1FF, 5)])
 def test_a_status_becomes_an_errno(status, error, monkeypatch):
     machine = machine_of()
     monkeypatch.setattr(machine.device, "_check", lambda _sqe: status)
@@ -168,3 +168,50 @@ def test_a_status_becomes_an_errno(status, error, monkeypatch):
     machine.clock.run()
     assert ended == [error]
     assert [rec.status for rec in machine.trace if type(rec).__name__ == "NvmeCompleteRq"] == [status]
+
+
+def flush_of(machine, tag=3):
+    rq = Request(9, 1, tag, 0, ((), 0, 0), write=True)
+    ended = []
+    rq.end_io = lambda _rq, error: ended.append((error, int(machine.clock.now)))
+    return rq, ended
+
+
+@pytest.mark.parametrize("iommu", ["off", "strict"])
+def test_a_flush_is_a_command_without_memory_and_nothing_is_mapped(iommu):
+    machine = machine_of(iommu)
+    rq, ended = flush_of(machine)
+    machine.clock.job(machine.nvme.queue_rq(rq))
+    machine.clock.run()
+    assert [error for error, _ in ended] == [0]
+    assert bytes(machine.ram.view(machine.nvme.queues.sq_phys, 64)).hex() == "0000030001000000" + "00" * 56
+    assert not [rec for rec in machine.trace if type(rec).__name__ in {"DmaMap", "DmaUnmap", "DeviceDma"}]
+    assert machine.nvme.mappings == {}
+
+
+def test_a_flush_waits_for_what_the_dies_are_at():
+    machine = machine_of()
+    alone = flush_of(machine)
+    machine.clock.job(machine.nvme.queue_rq(alone[0]))
+    machine.clock.run()
+    begin = int(machine.clock.now)
+    write = request(((0x1800000, 4096),))
+    write.end_io = lambda _rq, _error: None
+    machine.clock.job(machine.nvme.queue_rq(write))
+    machine.clock.run(until=begin + 1000)
+    late = flush_of(machine)
+    machine.clock.job(machine.nvme.queue_rq(late[0]))
+    machine.clock.run()
+    took = late[1][0][1] - (begin + 1000)
+    assert took > alone[1][0][1] + machine.device.profile.write_ns // 2
+
+
+@pytest.mark.parametrize(("opf", "write", "control"), [(REQ_FUA, True, CONTROL_FUA), (0, True, 0), (REQ_FUA, False, 0)])
+def test_fua_is_bit_30_of_dword_12(opf, write, control):
+    machine = machine_of()
+    rq = request(((0x7000, 4096),), write=write)
+    rq.opf = opf
+    machine.nvme._setup_cmd(rq, [0x7000])
+    dword12 = int.from_bytes(machine.ram.view(machine.nvme.queues.sq_phys + 48, 4), "little")
+    assert dword12 == 7 | control << 16
+    assert (control == 0) == (dword12 >> 30 & 1 == 0)
