@@ -10,12 +10,13 @@ from labkit.hardware.cpu import Cpu
 from labkit.kernel.block.bio import Bio
 from labkit.kernel.block.blk_mq import RequestQueue
 from labkit.kernel.block.limits import QueueLimits
-from labkit.machine import DATA
+from labkit.kernel.block.plug import Plug
+from labkit.kernel.block.tags import Tags
 from labkit.scatter.bio_vec import BioVecs
 from labkit.scatter.memory_class import RAM, MemoryClass
 from labkit.scatter.phyr import Phyr, PhyrList
 
-CPU = Cpu.load(Path(DATA / "cpu.toml"))
+CPU = Cpu.load(Path(__file__).parents[3] / "data" / "cpu.toml")
 
 
 class Driver:
@@ -58,7 +59,7 @@ def run(queue, *bios):
 
 
 def idle(queue):
-    return queue.in_flight == {} and sorted(queue._free) == list(range(queue.limits.nr_requests))
+    return queue.in_flight == {} and sorted(queue.tags._free) == list(range(queue.limits.nr_requests))
 
 
 def test_a_bio_that_fits_is_one_request():
@@ -67,8 +68,8 @@ def test_a_bio_that_fits_is_one_request():
     run(queue, bio)
     assert driver.seen == [(90, 1, 0, 16, ((0x100000, 4096), (0x110000, 4096)))]
     assert raw == [
-        ("BlockBioQueue", 0, 1, 1, 16, 16, 2, 0),
-        ("BlockGetrq", 0, 1, 1, 1, 0, 16, 16, 2),
+        ("BlockBioQueue", 0, 1, 1, 16, 16, 2, 0, "R"),
+        ("BlockGetrq", 90, 1, 1, 1, 0, 16, 16, 2),
         ("BlockRqComplete", 1100, 1, 1, 0, 16, 16, 0),
     ]
     assert (bio.done.value, bio.done.processed) == (0, True)
@@ -80,7 +81,7 @@ def test_a_bio_that_does_not_fit_is_split_and_each_front_says_where_it_ends():
     bio = bio_of(queue, pages(5), sector=16)
     run(queue, bio)
     assert [(sector, len(vecs)) for _, _, _, sector, vecs in driver.seen] == [(16, 2), (32, 2), (48, 1)]
-    assert [rec[3:] for rec in raw if rec[0] == "BlockSplit"] == [(1, 16, 32), (1, 32, 48)]
+    assert [rec[3:7] for rec in raw if rec[0] == "BlockSplit"] == [(1, 16, 32, "SPLIT-3d"), (1, 32, 48, "SPLIT-3d")]
     assert bio.done.value == 0
 
 
@@ -109,7 +110,7 @@ def test_without_a_tag_the_task_sleeps_and_goes_on_in_its_turn():
         held += (rec[0] == "BlockGetrq") - (rec[0] == "BlockRqComplete")
         assert held <= 2
     assert {tag for _, _, tag, *_ in driver.seen} == {0, 1}
-    assert [at for at, *_ in driver.seen] == [240, 490, 1490, 1740, 2740, 2990, 3990]
+    assert [at for at, *_ in driver.seen] == [240, 490, 1250, 1500, 2260, 2510, 3270]
     assert idle(queue)
 
 
@@ -129,13 +130,13 @@ def test_what_the_device_says_ends_up_in_the_bio():
     assert idle(queue)
 
 
-def test_a_piece_that_the_driver_refuses_is_the_last_its_tag_is_back_and_the_bio_carries_the_reason():
-    why = SyscallError("dma_pool", "256 bytes", "are not to be had", errno.ENOMEM)
+def test_a_piece_that_the_driver_refuses_fails_the_bio_with_its_reason_and_the_others_go_all_the_same():
+    why = SyscallError("nvme", "the queue", "is gone", errno.ENODEV)
     queue, _, raw = queue_of(QueueLimits(max_segments=1), fate=lambda rq: why if rq.rq == 2 else 0)
     bio = bio_of(queue, pages(3))
     run(queue, bio)
-    assert (bio.error, bio.why) == (errno.ENOMEM, why)
-    assert sorted(rec[-1] for rec in raw if rec[0] == "BlockRqComplete") == [-12, 0]
+    assert (bio.error, bio.why) == (errno.ENODEV, why)
+    assert sorted(rec[-1] for rec in raw if rec[0] == "BlockRqComplete") == [-19, 0, 0]
     assert idle(queue)
 
 
@@ -166,3 +167,54 @@ def test_a_request_is_of_the_class_of_its_bio(cls):
     queue, _, _ = queue_of(replace(LIMITS, max_segments=2), lambda rq: seen.append(rq.cls) or 0)
     run(queue, bio_of(queue, PhyrList([Phyr(0x100000 + i * 0x10000, 4096, cls) for i in range(4)])))
     assert seen == [cls, cls]
+
+
+def waiting(world, kind, sectors, **limits):
+    """Return a queue in which requests of a page at `sectors` wait, the last one newest; another is under way."""
+    queue = world.queue(kind, limits=QueueLimits(nr_requests=32, max_sectors=64, **limits), service=10_000_000)
+    queue.driver_tags = Tags(world.clock, 1) if queue.driver_tags else None
+    queue._busy = kind == "none"
+    for sector in sectors:
+        world.clock.job(queue.submit_bio(world.bio(sector), own := Plug()))
+        world.clock.run(until=world.clock.now + 1000)
+        world.clock.job(own.flush(from_schedule=True))
+        world.clock.run(until=world.clock.now + 1000)
+    return queue
+
+
+def joins(world, queue, sector):
+    """Return whether a bio of a page at `sector` joins a request that waits."""
+    before = len(world.names("BlockBioBackmerge", "BlockBioFrontmerge"))
+    world.clock.job(queue.submit_bio(world.bio(sector)))
+    world.clock.run(until=world.clock.now + 1000)
+    return len(world.names("BlockBioBackmerge", "BlockBioFrontmerge")) > before
+
+
+def let_go(world, queue):
+    queue._busy = False
+    queue.run_hw_queue()
+    world.nothing_left()
+
+
+def test_rule_merge5_without_a_scheduler_the_eight_newest_that_wait_are_looked_at(world):
+    queue = waiting(world, "none", [100 * i for i in range(10)])
+    assert len(queue._inserted) == 10
+    assert not joins(world, queue, 108)  # the ninth from the end
+    assert joins(world, queue, 308)
+    assert joins(world, queue, 892)
+    let_go(world, queue)
+
+
+def test_rule_merge5_nobody_joins_what_waits_where_merges_are_off(world):
+    queue = waiting(world, "none", [0], nomerges=2)
+    assert not joins(world, queue, 8)
+    let_go(world, queue)
+
+
+@pytest.mark.parametrize("kind", ["mq-deadline", "bfq", "kyber"])
+@pytest.mark.parametrize("nomerges", [0, 1])
+def test_rule_merge5_with_nomerges_1_a_scheduler_has_only_the_request_of_the_last_merge(world, kind, nomerges):
+    queue = waiting(world, kind, [9000, 100, 200, 300], nomerges=nomerges)
+    found = [joins(world, queue, sector) for sector in (208, 216, 108, 308)]
+    assert found == ([False, False, True, False] if nomerges and queue.sched.looks_up else [True] * 4)
+    let_go(world, queue)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from labkit.errors import SyscallError
 from labkit.kernel.block.limits import MAX_SEGMENT_SIZE, QueueLimits
-from labkit.kernel.block.split import Piece, get_max_io_size, split_to_limits
+from labkit.kernel.block.split import Piece, get_max_io_size, split_to_limits, walked
 from labkit.scatter.range_array import RangeArray
 
 PAGE = 4096
@@ -41,7 +41,8 @@ def test_worked_example_split_8_a_gap_at_the_virt_boundary(lbs):
     )
     vecs = ((0x7200, 3584), (0x21000, 4096), (0x30000, 512), (0x40200, 1024))
     pieces = split(vecs, limits)
-    assert pieces == [Piece(vecs[:3], 8192, 3), Piece(vecs[3:], 1024, 1)]
+    told = "a joint of 0x30200 and 0x40200 is not on a boundary of 4096"
+    assert pieces == [Piece(vecs[:3], 8192, 3, "SPLIT-3b", told), Piece(vecs[3:], 1024, 1)]
 
 
 def test_worked_vector_v8_the_end_falls_on_a_physical_block():
@@ -113,7 +114,10 @@ def test_rule_r11_no_segment_crosses_the_boundary():
 
 def test_rule_r11_a_vector_may_be_cut_where_the_segments_end():
     pieces = split(((0x100000, 4 * 65536),), QueueLimits(max_sectors=1 << 20, max_segments=3))
-    assert pieces == [Piece(((0x100000, 196608),), 196608, 3), Piece(((0x130000, 65536),), 65536, 1)]
+    told = "3 segments are all that max_segments=3 allows"
+    assert pieces == [
+        Piece(((0x100000, 196608),), 196608, 3, "SPLIT-3d", told), Piece(((0x130000, 65536),), 65536, 1),
+    ]  # fmt: skip
 
 
 def test_rule_r12_a_split_is_rounded_down_to_logical_blocks():
@@ -259,3 +263,54 @@ def test_the_pieces_of_columns_are_views_of_them():
     pieces = split(vecs, QueueLimits(max_sectors=256))
     assert shape(pieces) == [(131072, 32)] * 31 + [(32768, 8)]
     assert all(piece.vecs.rows.base is vecs.rows or piece.vecs.rows.base is vecs.rows.base for piece in pieces)
+
+
+@pytest.mark.parametrize("most", [1, 4, 8])
+def test_a_walk_takes_every_byte_once_and_cuts_where_the_pieces_end(most):
+    limits = QueueLimits(max_segments=most, max_sectors=72, chunk_sectors=128)
+    vecs = (*scattered(9), (0x800000, 5 * PAGE), (0x900000, 512))
+    steps, pieces = list(walked(vecs, 24, limits)), split(vecs, limits, 24)
+    taken = [step for step in steps if step.nbytes]
+    assert sum(step.nbytes for step in taken) == sum(n for _, n in vecs)
+    assert [(step.piece, step.rule, step.why) for step in steps if not step.nbytes] == [
+        (i, piece.rule, piece.why) for i, piece in enumerate(pieces[:-1])
+    ]
+    ends = {step.piece: (step.total, step.segments) for step in taken}
+    assert list(ends.values()) == [(piece.nbytes, piece.segments) for piece in pieces]
+
+
+def test_a_walk_tells_of_a_long_vector_in_parts_and_names_it():
+    steps = list(walked(((0x7000, PAGE), (0x100000, 8 * PAGE)), 0, QueueLimits(max_sectors=32)))
+    assert [(step.piece, step.vec, step.start, step.addr, step.nbytes) for step in steps if step.nbytes] == [
+        (0, 0, 0, 0x7000, PAGE), (0, 1, PAGE, 0x100000, 3 * PAGE), (1, 1, 4 * PAGE, 0x103000, 4 * PAGE),
+        (2, 1, 8 * PAGE, 0x107000, PAGE),
+    ]  # fmt: skip
+
+
+def test_rule_split3d_a_segment_that_ends_off_the_virt_boundary_ends_the_piece():
+    limits = QueueLimits(max_hw_sectors=8192, virt_boundary_mask=0xFFFF, max_segment_size=8192, dma_alignment=3)
+    pieces = split(((0, 24576),), limits)
+    assert [(piece.nbytes, piece.segments, piece.rule) for piece in pieces] == [
+        (8192, 1, "SPLIT-3d"), (8192, 1, "SPLIT-3d"), (8192, 1, ""),
+    ]  # fmt: skip
+    assert pieces[0].why == "a segment of max_segment_size=8192 ends at 0x2000, not on a boundary of 65536"
+
+
+ATOMIC = QueueLimits(
+    max_hw_sectors=1024, max_sectors=16, atomic_write_unit_min=4096, atomic_write_unit_max=32768,
+    atomic_write_boundary=65536,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sector", "atomic", "most"), [(0, False, 8192), (0, True, 32768), (96, True, 16384), (120, True, 4096)]
+)
+def test_rule_split2_an_atomic_write_has_a_maximum_and_a_boundary_of_its_own(sector, atomic, most):
+    assert get_max_io_size(ATOMIC, sector, atomic=atomic) == most
+
+
+def test_rule_split2_without_an_atomic_boundary_the_chunk_is_one():
+    limits = QueueLimits(max_hw_sectors=1024, chunk_sectors=24, atomic_write_unit_min=4096, atomic_write_unit_max=32768)
+    assert get_max_io_size(limits, 8, atomic=True) == 16 << 9
+    pieces = split_to_limits(((0x10000, 32768),), 0, limits, atomic=True)
+    assert [piece.nbytes for piece in pieces] == [12288, 12288, 8192]
