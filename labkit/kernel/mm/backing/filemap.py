@@ -1,20 +1,21 @@
-"""Pages of a file become pages of a task: the page cache, its folios by index (struct address_space, mm/filemap.c)."""
+"""Pages of a file become pages of a task: mappings of the page cache (struct address_space, mm/filemap.c)."""
 
 import errno
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
+from functools import partial
 
 from labkit.errors import BadInput, SyscallError
+from labkit.hardware.clock import Steps
+from labkit.kernel.mm.backing.cached import CachedPages
+from labkit.kernel.mm.backing.rmap import folio_mkclean, unmap_folio, unmap_from
+from labkit.kernel.mm.fault.memory import FaultRetry
 from labkit.kernel.mm.fault.mmap import do_mmap
-from labkit.kernel.mm.frames.folio import Folio
 from labkit.kernel.mm.frames.frames import Frames
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.kernel.mm.space.pte import PAGE_ACCESSED, PAGE_DIRTY, PAGE_RW
 from labkit.kernel.mm.space.vma import VM_SHARED, VMA
-from labkit.scatter.payload import Ranges, ranges_of, run_length
-from labkit.trace.page_flags import PG_uptodate
+from labkit.scatter.payload import Ranges, join, run_length
+from labkit.trace.page_flags import PG_dirty, PG_uptodate
 from labkit.units import MAX_PAGE_ORDER, PAGE_SHIFT, PAGE_SIZE, PFN_PHYS, PMD_ORDER, Pfn, UserAddr
 
 MAX_LFS_FILESIZE = (1 << 63) - 1
@@ -22,33 +23,34 @@ MAX_LFS_FILESIZE = (1 << 63) - 1
 _LEAF = 1 << PMD_ORDER
 
 
-class AddressSpace:
-    """The page cache of one file: folios of one order, brought by the first fault, kept until the file is cut.
+class AddressSpace(CachedPages):
+    """The page cache of one file, as those see it who map it; folios stay until the file is cut.
 
-    The file holds a reference for each page of a folio. Its bytes begin as zeros. `kind` says what GUP may do with it.
+    A page that is missed begins as zeros, or as what `fill` brings. `kind` says what GUP may do with it.
     """
 
     def __init__(
-        self, frames: Frames, name: str, nbytes: int, *, order: int = 0, kind: str = "file", writable: bool = True
-    ) -> None:
-        """Open a file of `nbytes` bytes whose folios have 2**`order` pages; `writable`: whether it is open for that.
+        self, frames: Frames, name: str, nbytes: int, *, order: int = 0, kind: str = "file", writable: bool = True,
+        backed: bool = False,
+    ) -> None:  # fmt: skip
+        """Open a file of `nbytes` bytes; a fault brings folios of 2**`order` pages; `writable`: it is open for that.
 
-        Raises BadInput EINVAL for a size of less than a byte, or an order that the allocator has not; EFBIG for more
-        than a file can have.
+        `backed`: a device has it, so that what is written to it must get there; such a file may be empty. Raises
+        BadInput EINVAL for a size of less than a byte, or an order that the allocator has not; EFBIG for more than a
+        file can have.
         """
-        if nbytes < 1 or not 0 <= order <= MAX_PAGE_ORDER:
+        if nbytes < (0 if backed else 1) or not 0 <= order <= MAX_PAGE_ORDER:
             rule = f"is no file: at least 1 byte, folios of order 0 to {MAX_PAGE_ORDER}"
             raise BadInput("filemap", f"{name} of {nbytes} bytes, order {order}", rule, errno.EINVAL)
         if nbytes > MAX_LFS_FILESIZE:
             raise BadInput("filemap", f"{name} of {nbytes} bytes", "is more than a file can have", errno.EFBIG)
-        self.frames, self.name, self.nbytes, self.order, self.kind = frames, name, nbytes, order, kind
+        super().__init__(frames, name, order, backed=backed)
+        self.nbytes, self.kind = nbytes, kind
         self.writable, self.flags = writable, 0
-        self.refs = 1 << order
-        """References of the file on each of its folios."""
-        self.heads: NDArray[np.int64] = np.zeros(0, np.int64)
-        """First frame of each folio, by index in folios, as far as any came; 0 where none has (i_pages)."""
         self.i_mmap: dict[int, Mm] = {}
         """Who has mapped it, by number of the address space."""
+        self.bring: Callable[[int, int], Steps] = _nobody
+        """What brings so many pages from a page on, and takes its time (filemap_fault)."""
         self.closed = False
         """Whether nobody has it open any more: then it goes with its last mapping."""
 
@@ -68,7 +70,10 @@ class AddressSpace:
         came = 0
         if first < stop:
             first, stop, leaf = self._around(vma, first, stop)
+            self._ready(vma.pgoff + first, vma.pgoff + stop)
             came = self.add(vma.pgoff + first, vma.pgoff + stop)
+            if write and not vma.cow:
+                self.page_mkwrite(vma.pgoff + first, vma.pgoff + stop)
             put = PAGE_ACCESSED | (PAGE_DIRTY if write and not vma.cow else 0)
             take = 0 if write and not vma.cow else PAGE_RW
             set_ptes(mm, vma, first, self.runs(vma.pgoff + first, vma.pgoff + stop), vma.pte_flags & ~take | put, leaf)
@@ -87,35 +92,36 @@ class AddressSpace:
         if self.closed and not any(vma.ops is self for mm in self.i_mmap.values() for vma in mm.space.vmas):
             self.truncate(0)
 
-    def add(self, first: int, last: int) -> int:
-        """Let the folios of pages [first, last) be there; return how many came. Raises SyscallError ENOMEM."""
-        lo, hi = first >> self.order, -(-last >> self.order)
-        if hi > len(self.heads):
-            heads = np.zeros(max(hi, 2 * len(self.heads)), np.int64)
-            heads[: len(self.heads)], self.heads = self.heads, heads
-        missing = np.flatnonzero(self.heads[lo:hi] == 0) + lo
-        came = len(missing)
-        while len(missing):
-            runs, n, groups = self.frames.alloc(self.order, len(missing), PG_uptodate, self)
-            self.heads[missing[:n]] = _heads(runs, self.order)
-            for at, group in zip(missing.tolist(), groups, strict=False):  # many folios are one group
-                group.refcount = self.refs
-                if isinstance(group, Folio):
-                    group.index = at << self.order
-            now = self.frames.now()
-            self.frames.emit(("MmFilemapAddToPageCache", now, 0, self.order, self.refs, PG_uptodate, runs, self.name))
-            missing = missing[n:]
-        return came
+    def page_mkwrite(self, first: int, last: int) -> None:
+        """Pages [first, last) are about to be written by a mapping: they are dirty from now on, if a device has them.
 
-    def runs(self, first: int, last: int) -> Ranges:
-        """Return (physical address, bytes) of pages [first, last), which are there, joined where they touch."""
-        pages = np.arange(first, last, dtype=np.int64)
-        pfns = self.heads[pages >> self.order] + (pages & ((1 << self.order) - 1))
-        return run_length(ranges_of(pfns << PAGE_SHIFT, np.full(len(pfns), PAGE_SIZE, np.int64)))
+        It learns of each page once: what is cleaned is write-protected too (folio_mkclean).
+        """
+        clean = self.frames.folios.set_dirty(self.runs(first, last)) if self.backed else ()
+        if clean:
+            self.frames.emit(("FolioFlags", self.frames.now(), 0, run_length(join(clean)), PG_dirty, 0))
 
-    def replace(self, old: Pfn, new: Pfn) -> None:
-        """Let the folio that begins at frame `old` begin at `new`: it has migrated (replace_page_cache_folio)."""
-        self.heads[self.heads == old] = new
+    def mkclean(self, index: int) -> None:
+        """Write-protect the folio at page `index` wherever it is mapped shared, so that the next store is noticed."""
+        folio = self.find(index)
+        if folio is not None and folio.mapcount:
+            folio_mkclean(self.i_mmap.values(), self, folio)
+
+    def unmap(self, index: int) -> None:
+        """Unmap the folio at page `index` wherever it is mapped, and no copy of it (unmap_mapping_folio)."""
+        folio = self.find(index)
+        if folio is not None and folio.mapcount:
+            unmap_folio(self.i_mmap.values(), self, folio)
+
+    def remove(self, index: int) -> None:
+        """Take the folio at page `index` out of the file (filemap_remove_folio).
+
+        A pin is no hindrance: whoever pinned it keeps it as an orphan (DIO-19).
+        """
+        folio = self.find(index)
+        if folio is not None:
+            self.i_pages.erase(folio.index, folio.order)
+            self.frames.forget(folio, 1 << folio.order)
 
     def truncate(self, nbytes: int) -> None:
         """Make the file `nbytes` long (truncate_inode_pages): pages beyond are unmapped and forgotten.
@@ -126,43 +132,51 @@ class AddressSpace:
         if not 0 <= nbytes <= MAX_LFS_FILESIZE:
             rule, no = ("is negative", errno.EINVAL) if nbytes < 0 else ("is more than a file can have", errno.EFBIG)
             raise BadInput("ftruncate", f"length={nbytes}", rule, no)
-        first, keep = -(-nbytes >> PAGE_SHIFT), -(-nbytes >> self.order + PAGE_SHIFT)
-        self._unmap(first)
-        gone = self.heads[keep:]
-        pfns = np.sort(gone[gone > 0])
-        size = np.full(len(pfns), PAGE_SIZE << self.order, np.int64)
-        self.heads = self.heads[:keep].copy()
-        if len(pfns):
-            for group, _ in list(self.frames.folios.groups(run_length(ranges_of(pfns << PAGE_SHIFT, size)))):
-                self.frames.forget(group, self.refs)
-        self._zero_tail(nbytes)
+        self._unmap(-(-nbytes >> PAGE_SHIFT))
+        keep = self.i_pages.find(nbytes >> PAGE_SHIFT) if nbytes else None
+        at = keep.first << PAGE_SHIFT if keep is not None else nbytes
+        if keep is None or at == nbytes:
+            self.forget(-(-nbytes >> PAGE_SHIFT))
+        else:  # truncate_inode_partial_folio: what a folio that stays holds beyond the end becomes zeros
+            self.forget(keep.first + (1 << keep.order))
+            self.frames.wipe(PFN_PHYS(Pfn(keep.pfn)) + nbytes - at, (PAGE_SIZE << keep.order) - (nbytes - at))
         self.nbytes = nbytes
 
     def _unmap(self, first: int) -> None:
-        """Unmap pages from `first` on wherever they are mapped, copies of them too (unmap_mapping_range)."""
-        for mm in self.i_mmap.values():
-            for vma in mm.space.vmas:
-                at = max(0, first - vma.pgoff)
-                if vma.ops is self and at < vma.pages:
-                    mm.zap(vma, at, vma.pages)
+        """Unmap pages from `first` on wherever they are mapped, copies of them too."""
+        unmap_from(self.i_mmap.values(), self, first)
 
-    def _zero_tail(self, nbytes: int) -> None:
-        """Zero what a folio that stays holds beyond the new end (truncate_inode_partial_folio)."""
-        skip = nbytes % (PAGE_SIZE << self.order)
-        at = nbytes >> self.order + PAGE_SHIFT
-        head = int(self.heads[at]) if skip and at < len(self.heads) else 0
-        if head:
-            self.frames.wipe(PFN_PHYS(Pfn(head)) + skip, (PAGE_SIZE << self.order) - skip)
+    def _ready(self, first: int, last: int) -> None:
+        """See to it that pages [first, last) can be mapped now: a fault takes no time here, and waits for no device.
+
+        Raises FaultRetry EAGAIN for one that must come from the device first, or is on its way (BUF-4): whoever may
+        wait brings it, and faults again.
+        """
+        if not self.backed:
+            return
+        missing = self.fill is None and not self.i_pages.words(first, last).all()
+        late = missing or any(not folio.flags & PG_uptodate for folio in self.folios(first, last))
+        if late:
+            what = f"pages {first} to {last - 1} of {self.name}"
+            retry = FaultRetry("filemap", what, "must come from the device, and are waited for", errno.EAGAIN)
+            retry.wait = partial(self.bring, first, last - first)
+            raise retry
 
     def _around(self, vma: VMA, first: int, last: int) -> tuple[int, int, int]:
         """Return [first, last) widened to whole leaves, and their order, where folios and addresses allow; else 0."""
         shift = (vma.start >> PAGE_SHIFT) - vma.pgoff
         lo, hi = first & -_LEAF, -(-last // _LEAF) * _LEAF
-        if self.order < PMD_ORDER or shift % _LEAF or vma.pgoff % _LEAF or hi > vma.pages:
+        if self.backed or self.order < PMD_ORDER or shift % _LEAF or vma.pgoff % _LEAF or hi > vma.pages:
             return first, last, 0
         end = -(-self.pages >> self.order) << self.order
         whole = vma.pgoff + hi <= end and vma.table.gaps(lo, hi) == [(lo, hi)]
         return (lo, hi, PMD_ORDER) if whole else (first, last, 0)
+
+
+def _nobody(first: int, pages: int) -> Steps:
+    """Raise SyscallError EFAULT: nobody brings pages of this file, and a fault is SIGBUS."""
+    raise SyscallError("filemap", f"pages {first} to {first + pages - 1}", "come from nowhere (SIGBUS)", errno.EFAULT)
+    yield 0
 
 
 def mmap_file(
@@ -192,9 +206,3 @@ def set_ptes(mm: Mm, vma: VMA, at: int, runs: Ranges, flags: int, leaf: int = 0)
     mm.map_runs(vma, at, runs, leaf, flags)
     mm.frames.map([(group, pages >> leaf) for group, pages in mm.folios.groups(runs)])
     mm.emit("SetPtes", vma.start + at * PAGE_SIZE, leaf, runs, mm.task)
-
-
-def _heads(runs: Ranges, order: int) -> NDArray[Any]:
-    """Return the first frame of each folio of `order` in `runs`, in their order."""
-    step = 1 << order
-    return np.concatenate([np.arange(a >> PAGE_SHIFT, (a + n) >> PAGE_SHIFT, step) for a, n in runs])

@@ -38,8 +38,6 @@ class DevPagemap:
         self.frames, self.kind, self.start, self.nbytes, self.provider = frames, kind, start, nbytes, provider
         self.name = name or kind
         self.flags = VM_SHARED | (VM_MIXEDMAP if kind in {"p2pdma", "foreign"} else 0)
-        self.refs = _REFS
-        """References that each page has before anybody maps it."""
         self.i_mmap: dict[int, Mm] = {}
         self._memremap_pages()
 

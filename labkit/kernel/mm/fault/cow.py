@@ -19,6 +19,8 @@ def do_wp_page(mm: Mm, vma: VMA, at: int, *, unshare: bool = False) -> int:
     leaf = table.leaf(at)
     first, last = leaf.entry(at) if leaf else (at, at + 1)
     if not vma.cow:
+        if put and (mkwrite := getattr(vma.ops, "page_mkwrite", None)) is not None:
+            mkwrite(vma.pgoff + first, vma.pgoff + last)
         table.change(first, last, put=put)  # the entry, whatever it maps: half a leaf is none
         return 0
     if leaf is not None:

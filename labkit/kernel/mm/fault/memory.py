@@ -1,8 +1,10 @@
 """Faults: pages that are missed are brought by what is behind the mapping, pages that are shared are copied."""
 
 import errno
+from collections.abc import Callable
 
 from labkit.errors import SyscallError
+from labkit.hardware.clock import Steps
 from labkit.kernel.mm.fault.cow import do_wp_page
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.kernel.mm.space.pte import PAGE_RW
@@ -10,11 +12,17 @@ from labkit.kernel.mm.space.vma import VMA
 from labkit.units import PAGE_SIZE
 
 
+class FaultRetry(SyscallError):
+    """What a fault wants is on its way from a device: `wait`, then fault again (VM_FAULT_RETRY, MM-11)."""
+
+    wait: Callable[[], Steps]
+
+
 def handle_mm_fault(mm: Mm, vma: VMA, first: int, last: int, *, write: bool = True) -> int:
     """Make entries [first, last) of `vma` present, and writable for a `write`; return how many folios came for it.
 
     Raises SyscallError EFAULT without the right or where what is behind the mapping has nothing there (SIGBUS), ENOMEM
-    with no frame left: what came before stays mapped. What has any right may be read (vma_is_accessible).
+    with no frame left, FaultRetry: what came before stays mapped. What has any right may be read (vma_is_accessible).
     """
     if vma.prot == "---" or (write and "w" not in vma.prot):
         addr = vma.start + first * PAGE_SIZE

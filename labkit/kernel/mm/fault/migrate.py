@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from labkit.errors import SyscallError
-from labkit.kernel.mm.frames.folio import Folio
+from labkit.kernel.mm.frames.folio import Folio, kept
 from labkit.kernel.mm.frames.frames import Frames
 from labkit.kernel.mm.page_alloc.free_area import MOVABLE, UNMOVABLE
 from labkit.kernel.mm.space.mm_struct import Mm
@@ -87,7 +87,7 @@ def expected_count(folio: Folio) -> int:
 
     The one of whoever isolated it, which the kernel counts too, is on neither side here.
     """
-    return folio.mapcount + (folio.mapping.refs if folio.mapping is not None else 0)
+    return folio.mapcount + kept(folio)
 
 
 def _folios(frames: Frames, runs: Sequence[Range]) -> Iterator[Folio]:
@@ -114,6 +114,8 @@ def _check(frames: Frames, folio: Folio, entries: dict[int, list[_Entry]]) -> No
     if folio.refcount != expected:
         rule = f"has {folio.refcount} references where {expected} are accounted for (MM-21)"
         raise SyscallError("migrate", what, rule, errno.EAGAIN)
+    if folio.under_io:
+        raise SyscallError("migrate", what, "is locked or on its way to its device (BUF-4)", errno.EAGAIN)
     if frames.ledger.covers(folio.pfn << PAGE_SHIFT, folio.nbytes):
         raise SyscallError("migrate", what, "is held by a pin in the ledger", errno.EAGAIN)
     if sum(1 for _ in _mappers(folio, entries)) != folio.mapcount:

@@ -72,7 +72,7 @@ def do_mprotect(mm: Mm, addr: int, nbytes: int, prot: str) -> None:
         raise SyscallError("mprotect", fixed.name, "may never be written by this mapping", errno.EACCES)
     for vma in _cut_out(mm, start, end):
         vma.prot = prot
-        if "w" in prot and vma.flags & VM_SHARED:
+        if "w" in prot and vma.flags & VM_SHARED and not getattr(vma.ops, "backed", False):  # a device's: at the store
             vma.table.change(0, vma.pages, put=PAGE_RW)
         elif "w" not in prot:
             vma.table.change(0, vma.pages, take=PAGE_RW)

@@ -1,14 +1,14 @@
 """Frames become folios: 2**order frames with one refcount, one mapcount and one pincount (MM-13, MM-14)."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labkit.scatter.page import STRUCT_PAGE_BYTES
 from labkit.scatter.payload import Ranges, ranges_of
-from labkit.trace.page_flags import ANON, PG_dirty
+from labkit.trace.page_flags import ANON, PG_dirty, PG_locked, PG_writeback
 from labkit.trace.snapshot import GUP_PIN_COUNTING_BIAS, FolioState
 from labkit.units import PAGE_SHIFT, PMD_ORDER, PUD_ORDER
 
@@ -18,10 +18,17 @@ def memmap_bytes(frames: int) -> int:
     return frames * STRUCT_PAGE_BYTES
 
 
+class Private(Protocol):
+    """What the owner of a folio keeps of it (folio_get_private)."""
+
+    def dirty_folio(self) -> None:
+        """All of the folio may have been written to (aops->dirty_folio)."""
+
+
 class Folio:
     """Memory that is allocated and counted as one: first frame, order, and who counts on it."""
 
-    __slots__ = ("flags", "index", "mapcount", "mapping", "order", "pfn", "pincount", "refcount")
+    __slots__ = ("flags", "index", "mapcount", "mapping", "order", "pfn", "pincount", "private", "refcount")
     count = 1
 
     def __init__(self, pfn: int, order: int, refcount: int = 0, flags: int = ANON, mapping: Any = None) -> None:
@@ -29,6 +36,7 @@ class Folio:
         self.pfn, self.order, self.refcount, self.flags = pfn, order, refcount, flags
         self.mapcount = self.pincount = self.index = 0
         self.mapping = mapping
+        self.private: Private | None = None
 
     def pin(self, pages: int) -> None:
         """Count `pages` pins: by 1024 on a small folio (MM-13), one by one on a large one (MM-14)."""
@@ -46,6 +54,11 @@ class Folio:
     def maybe_dma_pinned(self) -> bool:
         """Whether it looks pinned: exact for a large folio, a guess for a small one (MM-16)."""
         return self.pincount > 0 if self.order else self.refcount >= GUP_PIN_COUNTING_BIAS
+
+    @property
+    def under_io(self) -> bool:
+        """Whether a device may be at it, and no pin says so: a page of a file needs none (BUF-4)."""
+        return bool(self.flags & (PG_locked | PG_writeback))
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -187,6 +200,11 @@ def joined(batches: Sequence[FolioBatch]) -> FolioBatch:
 
 Group = Folio | FolioBatch
 """Folios that are alike, one or many: what is done to one is done to all."""
+
+
+def kept(group: Group) -> int:
+    """Return the references that the file, or the device, holds which has it: one a page; none for anonymous memory."""
+    return 1 << group.order if group.mapping is not None else 0
 
 
 def map_refs(order: int) -> int:

@@ -108,6 +108,8 @@ class Folios:
             if len(heads):
                 clean.append(run_length(ranges_of(heads, np.full(len(heads), batch.nbytes))))
         for folio, _ in self._one_by_one(rest if self.batches else pages):
+            if folio.private is not None:
+                folio.private.dirty_folio()
             if not folio.flags & PG_dirty:
                 folio.flags |= PG_dirty
                 clean.append(folio.runs)

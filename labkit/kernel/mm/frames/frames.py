@@ -105,7 +105,7 @@ class Frames:
         `pinned`: those that look pinned (MM-16, or held in the ledger), and those that do not.
         """
         if isinstance(group, Folio):
-            counted = group.maybe_dma_pinned if pinned else group.refcount > group.mapcount
+            counted = group.maybe_dma_pinned if pinned else group.refcount > group.mapcount or group.under_io
             yield group, counted or self.ledger.covers(group.pfn << PAGE_SHIFT, group.nbytes)
             return
         held = self.ledger.held_mask(group.heads, group.nbytes)

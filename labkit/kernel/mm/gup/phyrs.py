@@ -133,13 +133,15 @@ def put_user_phyrs(mm: Mm, token: int, *, dirty: bool = False) -> Cost:
     """
     told = token in mm.ledger.held and mm.ledger.use(token).told
     pin, phyrs = mm.ledger.take(token)
-    cost = POLICIES[pin.policy].unpin(mm, phyrs)
-    if dirty:
-        mark_dirty(mm, pin.ranges, pin.io)
-    if told:
-        mm.emit("GupUnpin", token, cost.atomics, cost.struct_pages, io=pin.io)
-    mm.frames.release_orphans()
-    mm.ledger.released(pin)
+    try:
+        cost = POLICIES[pin.policy].unpin(mm, phyrs)
+        if dirty:
+            mark_dirty(mm, pin.ranges, pin.io)
+        if told:
+            mm.emit("GupUnpin", token, cost.atomics, cost.struct_pages, io=pin.io)
+    finally:
+        mm.frames.release_orphans()
+        mm.ledger.released(pin)
     return cost
 
 
@@ -203,14 +205,11 @@ def _tight_loop(vma: VMA, at: int, nbytes: int, need: int) -> UserPhyrs | None:
         if page != end:
             if end >= 0:
                 ranges.append(Phyr(PhysAddr(start), end - start))
-                start = page
-            else:
-                start = page + offset
+            start = page if end >= 0 else page + offset
         end = page + PAGE_SIZE
     if end < 0:  # leaves alone
         return None
-    end -= ((last - first) << PAGE_SHIFT) - offset - nbytes
-    ranges.append(Phyr(PhysAddr(start), end - start))
+    ranges.append(Phyr(PhysAddr(start), end - start - ((last - first) << PAGE_SHIFT) + offset + nbytes))
     return UserPhyrs(PhyrList(ranges), nbytes, last - first)
 
 

@@ -34,4 +34,6 @@ def mark_dirty(mm: Memory, ranges: Ranges, io: int = 0) -> None:
 def _dirty_page(folios: Folios, addr: int, nbytes: int) -> bool:
     """Return whether that is within one page, whose folio stands alone and is dirty already: the most common case."""
     folio = folios.by_head.get(addr >> PAGE_SHIFT)
-    return folio is not None and folio.flags & PG_dirty != 0 and addr % PAGE_SIZE + nbytes <= PAGE_SIZE
+    if folio is None or folio.private is not None:
+        return False
+    return folio.flags & PG_dirty != 0 and addr % PAGE_SIZE + nbytes <= PAGE_SIZE

@@ -16,6 +16,7 @@ from labkit.kernel.mm.fault.mmap import (
 from labkit.kernel.mm.gup.gup import pin_user_pages, unpin_user_pages
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.machine import Machine
+from labkit.trace.page_flags import PG_locked
 from labkit.trace.snapshot import FolioState
 
 VA = 0x7F00_0000_0000
@@ -265,3 +266,34 @@ def test_a_length_that_no_file_can_have_is_EFBIG(make_mm):
         with pytest.raises(BadInput, match=r"ftruncate: length=\d+ is more than a file can have \(-EFBIG\)"):
             file.truncate(nbytes)
     assert file.nbytes == 8192
+
+
+def test_a_fault_on_a_file_of_a_device_waits_for_nothing_and_is_EAGAIN_until_the_page_is_there(make_mm):
+    space = make_mm(7)
+    file = file_of(space, backed=True)
+    mmap_file(space.mm, file, 8192)
+    with pytest.raises(SyscallError, match=r"filemap: pages 0 to 0 of data must come from the device, .* \(-EAGAIN\)"):
+        handle_mm_fault(space.mm, vma_of(space.mm), 0, 1)
+    folio = file.add_folio(0, 0, PG_locked)
+    with pytest.raises(SyscallError, match=r"\(-EAGAIN\)"):
+        handle_mm_fault(space.mm, vma_of(space.mm), 0, 1, write=False)
+    folio.flags = UPTODATE
+    handle_mm_fault(space.mm, vma_of(space.mm), 0, 1, write=False)
+    assert vma_of(space.mm).table.word(0) == 0x7025
+
+
+def test_a_fault_fills_the_page_with_what_the_device_has_if_somebody_brings_it_at_once(make_mm, told):
+    space = make_mm(7, 33)
+    file, asked = file_of(space, 1 << 20, backed=True), []
+    file.fill = lambda pos, runs: asked.append((pos, runs))
+    mmap_file(space.mm, file, 8192, offset=65536)
+    handle_mm_fault(space.mm, vma_of(space.mm), 0, 2, write=False)
+    assert asked == [(65536, ((0x7000, 4096),)), (69632, ((0x21000, 4096),))]
+    told(space)
+
+
+def test_an_empty_file_of_a_device_may_be_and_one_of_memory_may_not(make_mm):
+    space = make_mm()
+    assert file_of(space, 0, backed=True).pages == 0
+    with pytest.raises(BadInput, match="is no file: at least 1 byte"):
+        file_of(space, 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from labkit.kernel.mm.fault.migrate import compact_range, expected_count, migrate_longterm, migrate_pages
+from labkit.trace.page_flags import PG_locked, PG_writeback
 
 _SPEC = importlib.util.spec_from_file_location("world", Path(__file__).parent.with_name("world.py"))
 world = importlib.util.module_from_spec(_SPEC)
@@ -101,6 +102,19 @@ def test_a_page_of_a_file_moves_with_its_file(life):
     found = migrate_pages(life.frames, life.mms, [(life.phys(mm, addr), PAGE)])
     assert life.files[0].heads[0] == found.moved[0][1] == folio.pfn
     life.look()
+
+
+@pytest.mark.parametrize("flag", [PG_locked, PG_writeback])
+def test_a_page_of_a_file_that_a_device_is_at_stays_and_no_pin_says_so(life, flag):
+    mm = life.mms[0]
+    addr = life.mmap_file(mm, 0, 1, "rw-", shared=True)
+    life.store(mm, addr, 1)
+    folio = life.frames.folios.phys_to_folio(life.phys(mm, addr))
+    folio.flags |= flag
+    found = migrate_pages(life.frames, life.mms, [(life.phys(mm, addr), PAGE)])
+    assert (found.moved, found.error.errno) == ((), errno.EAGAIN)
+    folio.flags &= ~flag
+    assert len(migrate_pages(life.frames, life.mms, [(life.phys(mm, addr), PAGE)]).moved) == 1
 
 
 def test_a_range_is_empty_when_it_is_compacted(life):
