@@ -1,1 +1,1 @@
-"""Files: a position in a file becomes a place on a device. So far the raw block device alone."""
+"""Files: a position in a file becomes a place on a device, and its bytes stay in the page cache meanwhile."""
