@@ -3,6 +3,7 @@
 import errno
 import json
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -61,7 +62,9 @@ class Scenario(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
-    system: Literal["phyr", "page"] = "phyr"
+    system: Literal["phyr", "page", "unified"] = "phyr"
+    kernel: Literal["6.1", "6.12", "6.18", "7.3"] = "7.3"
+    """Whose rules hold for all that the compared systems share, and for page and unified above it."""
     device: Literal["nvme", "loop"] = "nvme"
     op: Literal["read", "write"] = "read"
     size: Annotated[ByteSize, _Spaced, Field(ge=1, le=_TIB)] = ByteSize(1 << 20)
@@ -78,6 +81,28 @@ class Scenario(BaseModel):
     """How many bytes into its first page the buffer begins."""
     count: int = Field(1, ge=1, le=1_000_000)
     """How many times the IO is done."""
+    fs: Literal["raw", "ext4", "xfs"] = "raw"
+    """What the IO is done on: the device itself, or a file of a filesystem on it."""
+    extents: Literal["mapped", "hole", "unwritten", "mixed", "shared", "inline"] = "mapped"
+    """What the file is made of where the IO goes: `mixed` is mapped, hole and unwritten in turns."""
+    scatter: float = Field(0, ge=0, le=1)
+    """How far the file's blocks lie apart on the device: 0 as one, 1 each for itself."""
+    direct: bool = True
+    """Whether the file is opened with O_DIRECT; else the IO goes through the page cache."""
+    api: Literal["pread", "preadv", "io_uring", "io_uring-fixed", "aio"] = "pread"
+    """How the task asks: pread and pwrite, or their other forms."""
+    pieces: int = Field(1, ge=1, le=1024)
+    """In how many pieces the buffer is given to preadv and pwritev."""
+    flags: str = Field("", max_length=80)
+    """RWF_* of each call, such as 'RWF_NOWAIT|RWF_DSYNC'."""
+    sched: Literal["none", "mq-deadline", "bfq", "kyber"] = "none"
+    """The scheduler of the queue."""
+    limits: dict[str, int] = Field({}, max_length=32)
+    """Limits of the queue that are other than the device's own, by their names in QueueLimits."""
+    stack: Literal["none", "partition", "stripe", "crypt"] = "none"
+    """What stands on the disk: its second partition, a stripe over both, or encryption."""
+    completion: Literal["phys_to_folio", "folio_walk"] = "phys_to_folio"
+    """How the end of buffered IO finds its folios: as proposed, or as upstream."""
     pin: Literal["page", "folio", "range", "lease", "none"] | None = None
     """How the memory is kept in place; None is the currency's own: page counts pages, phyr holds ranges."""
     chunk: int = Field(0, ge=0, le=1 << 20)
@@ -123,23 +148,35 @@ class Scenario(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.hazard and self.count > 1:
-            msg = f"hazard={self.hazard} gets in the way of one IO, and count={self.count}"
-            raise ValueError(msg)
-        if self.size + self.skew > self.ram:
-            msg = f"size={human_bytes(self.size)} does not fit into ram={human_bytes(self.ram)}"
-            raise ValueError(msg)
-        if self.system == "page" and self.pin not in {None, "page"}:
-            msg = f"pin={self.pin} is for system=phyr: struct pages are counted page by page"
-            raise ValueError(msg)
-        if self.system == "page" and self.chunk:
-            msg = f"chunk={self.chunk} is for system=phyr: struct pages come as many as a bio has vectors"
-            raise ValueError(msg)
+        for misfit in self._misfits():
+            raise ValueError(misfit)
         return self
 
+    def _misfits(self) -> Iterator[str]:
+        """Yield what does not go together, a sentence each."""
+        if self.hazard and self.count > 1:
+            yield f"hazard={self.hazard} gets in the way of one IO, and count={self.count}"
+        if self.hazard and "RWF_APPEND" in self.flags:
+            yield f"hazard={self.hazard} looks at the offset, and RWF_APPEND writes elsewhere"
+        if self.pieces > 1 and self.api != "preadv":
+            yield f"pieces={self.pieces} is for api=preadv, and api={self.api}"
+        if self.extents != "mapped" and self.fs == "raw":
+            yield f"extents={self.extents} is for a file, and fs=raw"
+        if self.folio == "kvec" and not self.direct:
+            yield "folio=kvec is the kernel's own buffer for direct IO, and direct=False"
+        if self.size + self.skew > self.ram:
+            yield f"size={human_bytes(self.size)} does not fit into ram={human_bytes(self.ram)}"
+        if self.system != "phyr" and self.pin not in {None, "page"}:
+            yield f"pin={self.pin} is for system=phyr: struct pages are counted page by page"
+        if self.system != "phyr" and self.chunk:
+            yield f"chunk={self.chunk} is for system=phyr: struct pages come as many as a bio has vectors"
+
     def check_device(self, nbytes: int) -> None:
-        """Raise ScenarioError for an IO that ends beyond a device of `nbytes`: ENOSPC to write, EINVAL to read."""
-        if self.offset + self.size > nbytes:
+        """Raise ScenarioError for a file that no device of `nbytes` can hold, or a hazard in an IO that ends beyond it.
+
+        An IO on the device itself may: it is short, of no bytes, or ENOSPC, as the kernel says.
+        """
+        if (self.fs != "raw" or self.hazard) and self.offset + self.size > nbytes:
             code = errno.ENOSPC if self.op == "write" else errno.EINVAL
             rule = f"ends beyond the device of {human_bytes(nbytes)} (DIO-1)"
             raise ScenarioError("scenario", f"offset={self.offset} + size={self.size}", rule, code)

@@ -6,6 +6,8 @@ import pytest
 
 from labkit.host.probe import probe
 from labkit.kernel.dma.iommu import IommuMap
+from labkit.kernel.mm.frames.folio import kept
+from labkit.trace.page_flags import PG_locked, PG_writeback
 
 
 def pytest_runtest_setup(item):
@@ -28,11 +30,20 @@ def nobody_counts(machine):
     assert machine.frames.orphans == []
     entries = count_entries(machine)
     for group in (*machine.folios.by_head.values(), *machine.folios.batches):
-        owner = 0 if group.mapping is None else group.mapping.refs
+        owner = kept(group)
         for folio in group.states():
             start = folio.pfn << 12
             mapped = sum(entries[pa] for pa in range(start, start + (4096 << folio.order), 4096))
             assert (folio.refcount, folio.pincount, folio.mapcount) == (owner + mapped, 0, mapped)
+
+
+def nobody_waits(volume):
+    """Assert that no folio of a file is locked or under writeback, and that every block has its owners (BUF-4)."""
+    for cache in volume.caches():
+        assert not any(folio.flags & (PG_locked | PG_writeback) for folio in cache.mapping.folios(0, 1 << 40))
+    if volume.filesystem is not None:
+        assert not any(file.i_rwsem.busy for file in volume.filesystem.files.values())
+        volume.filesystem.check()
 
 
 @pytest.fixture(scope="session")
@@ -43,9 +54,9 @@ def nothing_held():
         machine.clock.run()
         assert machine.ledger.held == {}
         nobody_counts(machine)
+        nobody_waits(machine.volume)
         assert machine.queue.in_flight == {}
-        assert sorted(machine.queue._free) == list(range(machine.queue.limits.nr_requests))
-        assert not machine.queue._waiting
+        assert (machine.queue.tags.free, machine.queue.tags.waiting) == (machine.queue.tags.depth, 0)
         if machine.nvme is not None:
             assert machine.nvme.mappings == {}
             assert machine.nvme.pool.in_use == 0

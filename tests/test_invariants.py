@@ -106,6 +106,14 @@ def test_what_is_registered_again_at_an_address_takes_the_place_of_what_was():
         assert machine.ledger.held == {}
 
 
+def tell_through(monkeypatch, machine, emit):
+    """Let every layer of the IO tell `emit` what it would tell the trace."""
+    for holder in (machine.dio, machine.dio.by, machine.device, machine.queue, machine.nvme):
+        names = [name for name in ("emit", "_emit") if hasattr(holder, name)]
+        assert names
+        monkeypatch.setattr(holder, names[0], emit)
+
+
 def sabotage(monkeypatch, when, bug):
     """Run with `bug(machine)` done in the middle of the record `when`, and return the Violations."""
     machine = Machine(size="64 KiB", check=True, fragmentation=0)
@@ -116,8 +124,7 @@ def sabotage(monkeypatch, when, bug):
             done.append(bug(machine))
         emit(raw)
 
-    for holder in (machine.dio, machine.device, machine.queue, machine.nvme):
-        monkeypatch.setattr(holder, "_emit", emit_and_break)
+    tell_through(monkeypatch, machine, emit_and_break)
     machine.run()
     return [(rec.name, type(machine.trace.records[rec.at]).__name__) for rec in machine.trace.of(Violation)]
 
@@ -221,8 +228,7 @@ def test_a_layer_that_tells_of_other_bytes_is_found_out(monkeypatch, record, lie
     def lying(raw):
         emit(tuple(lie(raw)) if raw[0] == record else raw)
 
-    for holder in (machine.dio, machine.nvme, machine.queue):
-        monkeypatch.setattr(holder, "_emit", lying)
+    tell_through(monkeypatch, machine, lying)
     machine.run()
     assert name in {rec.name for rec in machine.trace.of(Violation)}
 
@@ -266,3 +272,85 @@ def test_one_violation_is_told_once():
     assert len(report["violations"]) == len({row["text"] for row in report["violations"]})
     assert len(machine.trace.of(Violation)) <= 16
     assert len(machine.trace.of(GupPin)) == 1
+
+
+def forget_a_merge(raw, told):
+    """Return nothing for the first bio that joins a request: the request has lost a piece."""
+    if raw[0] == "BlockBioBackmerge" and not told:
+        told.append(raw)
+        return None
+    return raw
+
+
+def merge_at_the_wrong_end(raw, told):
+    """Return the first merge as one before the start of the request."""
+    if raw[0] == "BlockBioBackmerge" and not told:
+        told.append(raw)
+        return ("BlockBioFrontmerge", *raw[1:])
+    return raw
+
+
+def count_no_holes(raw, told):
+    """Return bios that begin where the memory of the one before ended, as if no hole were between them."""
+    if raw[0] == "BlockBioQueue" and raw[7] >= 0:
+        told.append(raw)
+        return (*raw[:7], sum(bio[5] << 9 for bio in told[:-1]), *raw[8:])
+    return raw
+
+
+def count_zeros_as_the_users(raw, told):
+    """Return zeros beside the IO as its first bytes."""
+    if raw[0] == "BlockBioQueue" and raw[7] < 0:
+        told.append(raw)
+        return (*raw[:7], 0, *raw[8:])
+    return raw
+
+
+def batch(task, fd):
+    ring, buf = task.io_uring(), task.mmap("16 KiB")
+    for at in range(0, 16384, 4096):
+        ring.read(fd, buf + at, 4096, at)
+    ring.submit()
+
+
+def read_in_turns(task, fd):
+    task.pread(fd, task.mmap("48 KiB"), "48 KiB")
+
+
+def write_a_part(task, fd):
+    task.pwrite(fd, task.mmap("4 KiB"), 512, 4096 + 512)
+
+
+@pytest.mark.parametrize("system", ["page", "phyr", "unified"])
+@pytest.mark.parametrize(
+    ("work", "lie", "name"),
+    [
+        (batch, forget_a_merge, "lengths"),
+        (batch, merge_at_the_wrong_end, "translation"),
+        (read_in_turns, count_no_holes, "translation"),
+        (write_a_part, count_zeros_as_the_users, "translation"),
+    ],
+)
+@pytest.mark.parametrize("lying", [False, True], ids=["honest", "lying"])
+def test_a_file_or_a_batch_that_is_told_wrongly_is_found_out(monkeypatch, system, work, lie, name, lying):
+    machine, told = Machine(ram="64 MiB", fragmentation=0.9, check=True, system=system), []
+    machine.volume.mkfs("ext4")
+    inode = machine.volume.create("f")
+    for pos in range(0, 49152, 12288):  # mapped, a hole, unwritten, in turns
+        inode.fallocate(pos, 4096)
+        inode.end_io(pos, 4096, unwritten=True, extend=True)
+        inode.fallocate(pos + 8192, 4096)
+    inode.truncate(49152)
+    task, emit = machine.task(), machine.tracer.emit
+
+    def emit_or_lie(raw):
+        said = lie(raw, told) if lying else raw
+        if said is not None:
+            emit(said)
+
+    tell_through(monkeypatch, machine, emit_or_lie)
+    work(task, task.open("/mnt/f" if work is not batch else "/dev/nvme0n1"))
+    machine.trial.judge(machine)
+    found = {rec.name for rec in machine.trace.of(Violation)}
+    assert bool(told) is lying
+    assert (name in found) if lying else found == set()

@@ -140,7 +140,8 @@ def test_memory_of_a_device_is_one_range_of_its_class(kind, system, phyrs, cls):
 
 
 def test_a_grant_is_made_up_pages_today_and_machine_addresses_as_phyrs():
-    page, phyr = (machine_of("foreign", system=system, iommu="off", size="16 KiB") for system in ("page", "phyr"))
+    knobs = {"iommu": "off", "size": "16 KiB"}
+    page, phyr = machine_of("foreign", system="page", kernel="6.18", **knobs), machine_of("foreign", **knobs)
     page.run()
     phyr.run()
     assert [(rec.name, rec.frames) for rec in page.trace.of(MemremapPages)] == [("foreign0", 4)]
@@ -150,6 +151,12 @@ def test_a_grant_is_made_up_pages_today_and_machine_addresses_as_phyrs():
     assert made_up.ranges == ((0x820_0000, 16384),)  # what goes on in the guest
     assert direct.ranges == ((machine, 4096), (machine + 8192, 4096), (machine + 4096, 4096), (machine + 12288, 4096))
     assert page.trace.of(DmaMap)[0].dma == phyr.trace.of(DmaMap)[0].dma == direct.ranges  # does not in the machine
+
+
+@pytest.mark.parametrize("system", ["page", "unified", "phyr"])
+def test_zeros_for_a_hole_reach_a_grant_where_the_hole_is_and_nowhere_else(system):
+    report = machine_of("foreign", system=system, fs="ext4", extents="mixed", size="2 MiB").run()
+    assert (report["verified"], report["error"]) == (True, None)
 
 
 def test_hidden_ram_costs_no_struct_page_and_is_no_memory_of_the_allocator():

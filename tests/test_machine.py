@@ -1,6 +1,7 @@
 import gc
 import itertools
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -305,7 +306,7 @@ def test_a_summary_says_what_was_run_and_what_came_of_it():
         ),
         ({"size": 4000}, "-EINVAL", "pread64: count=4000 is not a multiple of 512 (O_DIRECT, DIO-3) (-EINVAL)"),
         ({"offset": 100}, "-EINVAL", "pread64: pos=100 is not a multiple of 512 (O_DIRECT, DIO-3) (-EINVAL)"),
-        ({"skew": 2}, "-EINVAL", "pread64: buf=0x7f0000000002 is not a multiple of 4 (O_DIRECT, DIO-3) (-EINVAL)"),
+        ({"skew": 2}, "-EINVAL", "pread64: buf=0x7f0000000002 is not a multiple of 4 (O_DIRECT, ITER-5) (-EINVAL)"),
         ({"size": "64 MiB"}, "-ENOMEM", "mm: a block of 4 KiB is not to be had in any zone (-ENOMEM)"),
     ],
 )
@@ -321,11 +322,19 @@ def test_a_readonly_buffer_can_be_written_to_the_device():
     assert machine_of(buffer="readonly", op="write", size="8 KiB").run()["verified"]
 
 
-def test_an_io_beyond_the_device_is_refused_before_it_begins():
-    machine = machine_of(offset="16 GiB", size=512)
+def test_a_hazard_in_an_io_beyond_the_device_is_refused_before_it_begins():
+    machine = machine_of(offset="16 GiB", size=512, hazard="munmap")
     with pytest.raises(ScenarioError, match="ends beyond the device of 16 GiB"):
         machine.run()
     assert len(machine.trace) == 0
+
+
+@pytest.mark.parametrize(
+    ("op", "offset", "result"), [("read", 16 << 30, 0), ("read", (16 << 30) - 512, 512), ("write", 16 << 30, "-ENOSPC")]
+)
+def test_an_io_at_the_end_of_the_device_comes_to_what_the_kernel_says(op, offset, result):
+    report = machine_of(offset=offset, size=4096, op=op).run()
+    assert (report["result"], report["verified"]) == (result, result != "-ENOSPC")
 
 
 def test_bytes_that_do_not_arrive_are_noticed(monkeypatch):
@@ -346,9 +355,9 @@ def test_a_trace_says_where_its_numbers_come_from():
     machine = machine_of(size="8 KiB", system="page")
     machine.run()
     meta = machine.trace.meta
-    assert meta["kernel"] == "6.18"
+    assert meta["kernel"] == "7.3"
     assert meta["device"] == {"name": "nvme0n1", "nbytes": 16 << 30, "clock": "simulated"}
-    assert meta["origin"] == {"memory": "upstream 6.18", "pins": "upstream 6.18"}
+    assert meta["origin"] == {"memory": "upstream 7.3", "pins": "upstream 7.3"}
     assert (meta["verified"], meta["error"]) == (True, None)
     assert machine.trace.memory.zones == (("DMA", 0, 4096), ("DMA32", 4096, 16384))
 
@@ -419,3 +428,42 @@ def test_a_call_that_is_broken_off_leaves_no_complaint_behind(system, when):
     machine.clock.run(until=when)
     del machine, task
     gc.collect()
+
+
+def test_a_real_ctrl_c_waits_until_nothing_is_half_done_and_the_io_ends_later(nothing_held):
+    pressed = []
+
+    def watch(rec):
+        if type(rec).__name__ == "DmaMap" and not pressed:
+            pressed.append(rec.t)
+            signal.raise_signal(signal.SIGINT)
+
+    machine = machine_of(watch=(watch,))
+    task = machine.task()
+    fd, buf = task.open("/dev/nvme0n1"), task.mmap("64 KiB")
+    with pytest.raises(KeyboardInterrupt):
+        task.pread(fd, buf, "64 KiB")
+    assert pressed == [machine.trace.of(DmaMap)[0].t]
+    assert machine.trace.of(DeviceDma) == ()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert task.pread(fd, buf, "64 KiB") == 65536
+    nothing_held(machine)
+
+
+def test_the_next_call_does_not_hear_of_the_error_of_one_that_was_given_up(nothing_held):
+    armed = [True]
+
+    def strike(rec):
+        if type(rec).__name__ == "BlockRqIssue" and armed and armed.pop():
+            raise KeyboardInterrupt
+
+    machine = machine_of(watch=(strike,))
+    task = machine.task()
+    fd, buf = task.open("/dev/nvme0n1"), task.mmap("64 KiB")
+    machine.device._check = lambda _sqe: 0x281
+    with pytest.raises(KeyboardInterrupt):
+        task.pread(fd, buf, "64 KiB")
+    machine.clock.run(until=machine.clock.now + 10_000_000)
+    machine.device._check = lambda _sqe: 0
+    assert task.pread(fd, buf, "64 KiB") == 65536
+    nothing_held(machine)

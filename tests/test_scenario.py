@@ -7,9 +7,11 @@ from labkit.errors import BadInput, ScenarioError
 from labkit.scenario import FOLIO_ORDER, KINDS, Scenario, parse_bytes
 
 DEFAULTS = {
-    "version": 1, "system": "phyr", "device": "nvme", "op": "read", "size": 1048576, "offset": 0, "folio": "4KiB",
-    "fragmentation": 0.6, "iommu": "lazy", "ram": 4294967296, "seed": 1, "buffer": "mapped", "skew": 0, "count": 1,
-    "pin": None, "chunk": 0, "hazard": None, "at": "DeviceStart", "check": False,
+    "version": 1, "system": "phyr", "kernel": "7.3", "device": "nvme", "op": "read", "size": 1048576, "offset": 0,
+    "folio": "4KiB", "fragmentation": 0.6, "iommu": "lazy", "ram": 4294967296, "seed": 1, "buffer": "mapped",
+    "skew": 0, "count": 1, "fs": "raw", "extents": "mapped", "scatter": 0, "direct": True, "api": "pread",
+    "pieces": 1, "flags": "", "sched": "none", "limits": {}, "completion": "phys_to_folio", "pin": None,
+    "chunk": 0, "hazard": None, "at": "DeviceStart", "check": False, "stack": "none",
 }  # fmt: skip
 
 
@@ -54,7 +56,7 @@ def test_a_folio_may_be_written_with_a_space():
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"system": "iov"}, "scenario: system='iov': input should be 'phyr' or 'page' (-EINVAL)"),
+        ({"system": "iov"}, "scenario: system='iov': input should be 'phyr', 'page' or 'unified' (-EINVAL)"),
         ({"device": "floppy"}, "scenario: device='floppy': input should be 'nvme' or 'loop' (-EINVAL)"),
         ({"op": "trim"}, "scenario: op='trim': input should be 'read' or 'write' (-EINVAL)"),
         ({"folio": "8KiB"}, f"scenario: folio='8KiB': is none of {', '.join(KINDS)} (-EINVAL)"),
@@ -152,9 +154,10 @@ def test_values_of_a_file_are_checked_like_any_others(tmp_path):
 
 
 @pytest.mark.parametrize(("op", "errno_name"), [("write", "-ENOSPC"), ("read", "-EINVAL")])
-def test_an_io_beyond_the_device_is_refused(op, errno_name):
-    scenario = Scenario.of({"op": op, "size": 4096, "offset": 8192})
+def test_a_file_that_no_device_can_hold_is_refused(op, errno_name):
+    scenario = Scenario.of({"op": op, "size": 4096, "offset": 8192, "fs": "ext4"})
     scenario.check_device(12288)
+    Scenario.of({"op": op, "size": 4096, "offset": 8192}).check_device(8192)
     with pytest.raises(ScenarioError) as caught:
         scenario.check_device(12287)
     assert str(caught.value) == (

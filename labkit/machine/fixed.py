@@ -4,17 +4,20 @@ import errno
 from collections.abc import Sequence
 
 from labkit.errors import SyscallError
+from labkit.host.signals import whole
+from labkit.kernel.currency.fill import fixed_table
 from labkit.kernel.currency.listed import ListedCurrency, Region
 from labkit.kernel.dio import DirectIO
 from labkit.kernel.mm.frames.frames import Frames
-from labkit.kernel.mm.gup.follow import FOLL_LONGTERM, FOLL_PIN
+from labkit.kernel.mm.gup.follow import FOLL_LONGTERM, FOLL_PIN, group_of
 from labkit.kernel.mm.gup.phyrs import get_user_phyrs, pin_phyrs, put_user_phyrs
 from labkit.kernel.mm.pin.policies import POLICIES
 from labkit.kernel.mm.space.mm_struct import Mm
+from labkit.kernel.version import Rules
 from labkit.machine.plug import kernel_pages
-from labkit.scatter.payload import Ranges
+from labkit.scatter.payload import Range, Ranges
 from labkit.scatter.phyr import phyrs_of
-from labkit.task import KERNEL, Task
+from labkit.task import KERNEL, MAX_BYTES, Task
 from labkit.units import PAGE_SHIFT, PAGE_SIZE, PHYS_PFN, PhysAddr, UserAddr, human_bytes
 
 VMALLOC_START = KERNEL + 0x4900_0000_0000
@@ -24,9 +27,9 @@ VMALLOC_START = KERNEL + 0x4900_0000_0000
 class Fixed:
     """The registered buffers of one machine, and the kernel's. Its DirectIO learns of them with the first."""
 
-    def __init__(self, frames: Frames, dio: DirectIO, mms: Sequence[Mm]) -> None:
-        """Serve `dio`; `mms` are all address spaces, which a migration has to look through."""
-        self.frames, self._dio, self._mms = frames, dio, mms
+    def __init__(self, frames: Frames, dio: DirectIO, mms: Sequence[Mm], rules: Rules) -> None:
+        """Serve `dio` as the kernel of `rules`; `mms` are all address spaces, which a migration has to look through."""
+        self.frames, self._dio, self._mms, self._rules = frames, dio, mms, rules
         self._next = VMALLOC_START
         self.rlimit_memlock: int | None = None
         """Bytes that a task may register, whole folios counted; None for a privileged one (REG-3)."""
@@ -36,21 +39,32 @@ class Fixed:
 
         What lies in ZONE_MOVABLE migrates out of it before (MM-21). What was registered at `addr` until now is let go
         of, as IORING_REGISTER_BUFFERS_UPDATE does. Raises SyscallError: EFAULT, ENOMEM, EOPNOTSUPP as
-        pinning does, EAGAIN for memory that may not stay and cannot move, ENOMEM beyond RLIMIT_MEMLOCK.
+        pinning does, EAGAIN for memory that may not stay and cannot move, ENOMEM beyond RLIMIT_MEMLOCK; EFAULT for no
+        byte, EINVAL for more than 1 TiB (REG-1). Nothing is registered then, nor when Ctrl-C comes.
         """
+        _check_length(nbytes)
         if (task.mm.task, addr) in self._regions:
             self.release(task, addr)
+        try:
+            with whole():
+                return self._pin(task, addr, nbytes)
+        except BaseException:
+            if (task.mm.task, addr) in self._regions:
+                self.release(task, addr)
+            raise
+
+    def _pin(self, task: Task, addr: int, nbytes: int) -> int:
         flags = FOLL_PIN | FOLL_LONGTERM
         found = get_user_phyrs(task.mm, addr, nbytes, write=True, flags=flags, mms=self._mms)
         self._account(task, found.phyrs.vecs)
         policy = POLICIES[self._currency().inner.policy]
+        table = self._table(found.phyrs.vecs, addr % PAGE_SIZE, nbytes)
         token, cost = pin_phyrs(task.mm, found.phyrs, policy, 0)
-        now, vecs = self.frames.now(), found.phyrs.vecs
+        self._currency().regions[task.mm.task, addr] = Region(addr, found.phyrs, token, table)
         self.frames.emit((
-            "GupPin", now, 0, token, policy.name, addr, vecs, found.ptes, cost.atomics, cost.struct_pages,
-            cost.bytes_held, cost.cache_lines, task.mm.task, found.faults,
+            "GupPin", self.frames.now(), 0, token, policy.name, addr, found.phyrs.vecs, found.ptes, cost.atomics,
+            cost.struct_pages, cost.bytes_held, cost.cache_lines, task.mm.task, found.faults,
         ))  # fmt: skip
-        self._currency().regions[task.mm.task, addr] = Region(addr, found.phyrs, token)
         return token
 
     def vmalloc(self, task: Task, nbytes: int) -> UserAddr:
@@ -62,6 +76,7 @@ class Fixed:
         self._currency().regions[task.mm.task, addr] = Region(addr, phyrs)
         return UserAddr(addr)
 
+    @whole()
     def release(self, task: Task, addr: int) -> None:
         """Unregister the buffer that holds `addr`, mapped still or not; or free the kernel's. Errors: as unpinning.
 
@@ -73,8 +88,10 @@ class Fixed:
         del self._currency().regions[task.mm.task, region.addr]
         if region.token:
             cost = put_user_phyrs(task.mm, region.token)
-            self.frames.emit(("GupUnpin", self.frames.now(), 0, region.token, cost.atomics, cost.struct_pages))
-            self.frames.release_orphans()
+            try:
+                self.frames.emit(("GupUnpin", self.frames.now(), 0, region.token, cost.atomics, cost.struct_pages))
+            finally:
+                self.frames.release_orphans()
         for start, nbytes in task.vmap.pop(region.addr, ()):
             for at in range(start, start + nbytes, PAGE_SIZE):
                 self.frames.wipe(at, PAGE_SIZE)
@@ -95,6 +112,18 @@ class Fixed:
         currency = self._dio.currency
         return currency.regions if isinstance(currency, ListedCurrency) else {}
 
+    def _table(self, vecs: Ranges, skip: int, nbytes: int) -> tuple[Range, ...]:
+        """Return the vectors that upstream keeps of a registration (R17); none where ranges flow."""
+        if self._currency().inner.name == "phyr":
+            return ()
+        whole = tuple((a & -PAGE_SIZE, -(-(a % PAGE_SIZE + n) // PAGE_SIZE) * PAGE_SIZE) for a, n in vecs)
+        return fixed_table(whole, skip, nbytes, self._folio, self._rules)
+
+    def _folio(self, addr: int) -> Range:
+        group = group_of(self.frames.folios, addr >> PAGE_SHIFT)
+        size = PAGE_SIZE << (group.order if group is not None else 0)
+        return addr & -size, size
+
     def _account(self, task: Task, runs: Ranges) -> None:
         """Raise SyscallError ENOMEM if `runs` and what the task has registered are more than its limit (REG-3)."""
         if self.rlimit_memlock is None:
@@ -113,3 +142,10 @@ class Fixed:
         if not isinstance(self._dio.currency, ListedCurrency):
             self._dio.currency = ListedCurrency(self._dio.currency)
         return self._dio.currency
+
+
+def _check_length(nbytes: int) -> None:
+    """Raise SyscallError EFAULT, EINVAL for a length that nobody registers (REG-1)."""
+    if not 0 < nbytes <= MAX_BYTES:
+        rule, code = ("is no byte", errno.EFAULT) if nbytes < 1 else ("is more than 1 TiB", errno.EINVAL)
+        raise SyscallError("io_uring", f"length={nbytes}", f"{rule} (REG-1)", code)

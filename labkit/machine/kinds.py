@@ -84,6 +84,10 @@ class MachineKinds:
         if kind in _SETTLE:
             _SETTLE[kind](self, task, addr)
 
+    def register(self, task: Task, addr: int, nbytes: int) -> None:
+        """Register `nbytes` at `addr` for the IO of a ring (REG-1). Errors: Fixed.register."""
+        self.fixed.register(task, addr, nbytes)
+
     def release(self, task: Task, addr: int) -> None:
         """Give up what holds the buffer that holds `addr` beyond its mapping: it is registered, or the kernel's."""
         self.fixed.release(task, addr)

@@ -10,26 +10,31 @@ from labkit.hardware.clock import Clock, Wait
 from labkit.hardware.cpu import Cpu
 from labkit.hardware.ram import RAM
 from labkit.host.arena import arena_or_chunks, release
+from labkit.host.signals import taken
 from labkit.kernel.block.blk_mq import RequestQueue
+from labkit.kernel.block.sched import SCHEDULERS
 from labkit.kernel.currency.ops import Currency
 from labkit.kernel.currency.page import PageCurrency
 from labkit.kernel.currency.phyr import PhyrCurrency
-from labkit.kernel.dio import DirectIO, File
+from labkit.kernel.currency.unified import UnifiedCurrency
+from labkit.kernel.dio import DirectIO
 from labkit.kernel.dma.iommu import IommuMap
 from labkit.kernel.dma.xen import XenMap
-from labkit.kernel.fs.bdev import BlockDeviceFile
 from labkit.kernel.mm.frames.frames import Frames
 from labkit.kernel.mm.page_alloc.ageing import age
 from labkit.kernel.mm.page_alloc.buddy import UNMOVABLE, Buddy
 from labkit.kernel.mm.pin.policies import POLICIES
 from labkit.kernel.mm.space.mm_struct import Mm
-from labkit.kernel.syscall import Syscalls
-from labkit.machine.build import BUILD, DATA, Board
+from labkit.kernel.syscall.table import Syscalls
+from labkit.kernel.version import Rules, rules_of
+from labkit.machine.build import BUILD, DATA, Board, overridden
 from labkit.machine.fixed import Fixed
 from labkit.machine.kinds import MachineKinds
 from labkit.machine.plug import Slots
 from labkit.machine.run import perform
+from labkit.machine.stack import STACKS
 from labkit.machine.trial import Trial
+from labkit.machine.volume import FileVolume
 from labkit.scenario import Scenario
 from labkit.task import Task
 from labkit.trace.others import Others
@@ -37,11 +42,12 @@ from labkit.trace.snapshot import DmaState, MemoryMap, Snapshot, translation_run
 from labkit.trace.summary import summary
 from labkit.trace.trace import Trace
 from labkit.trace.tracer import Sink, Tracer
-from labkit.units import PAGE_SIZE, PFN_PHYS, PhysAddr
+from labkit.units import PAGE_SIZE, PFN_PHYS, SECTOR_SHIFT, PhysAddr
 
 _ORIGIN = {
     "phyr": {"memory": "proposed (Wilcox, 2022 and 2024)", "pins": "ours (the ledger), as a whole: proposed"},
-    "page": {"memory": "upstream 6.18", "pins": "upstream 6.18"},
+    "page": {"memory": "upstream {}", "pins": "upstream {}"},
+    "unified": {"memory": "proposed (Overstreet, 2024)", "pins": "upstream {}, at the entry: proposed"},
 }
 
 
@@ -54,8 +60,10 @@ class Machine:
         Raises ScenarioError for what cannot be built, NotAllowed where this machine has no loop device to give.
         """
         self.scenario = scenario or Scenario.of(knobs)
+        self.rules, _ = rules_of(self.scenario.kernel)
         self.trial = Trial(self.scenario)
-        self.clock, self.tracer = Clock(), Tracer(*watch, *self.trial.sinks)
+        self.clock = Clock()
+        self.tracer = Tracer(*watch, *self.trial.sinks, struck=self.clock.interrupt)
         self.cpu = Cpu.load(DATA / "cpu.toml")
         self._kept = Others.of(())
         self._aged: dict[int, int] = {}
@@ -86,15 +94,22 @@ class Machine:
             self.close()
             raise
         self.device, self.dma, self.nvme, self.real = built.device, built.dma, built.nvme, built.real
-        self.queue = RequestQueue(self.clock, self.cpu, built.limits, built.driver, self.tracer.emit)
-        self.file = File(BlockDeviceFile(self.clock, built.name, self.device.nbytes, built.limits), self.queue)
+        limits = overridden(built.limits, self.scenario.limits)
+        sched = SCHEDULERS[self.scenario.sched]()
+        self.queue = RequestQueue(
+            self.clock, self.cpu, limits, built.driver, self.tracer.emit, self.rules, sched,
+            nr_sectors=built.device.nbytes >> SECTOR_SHIFT,
+        )  # fmt: skip
+        self.disk = built.name
 
     def _build_kernel(self) -> None:
         """Build direct IO in its currency, and every kind of memory that it may meet."""
-        self.currency = _currency(self.scenario)
-        self.dio = DirectIO(self.clock, self.cpu, self.currency, self.tracer.emit)
-        self.slots = Slots(self.frames, self.ram, self._behind_xen, page=self.currency.name == "page")
-        self.fixed = Fixed(self.frames, self.dio, self.mms)
+        self.currency = _currency(self.scenario, self.rules)
+        self.dio = DirectIO(self.clock, self.cpu, self.currency, self.tracer.emit, self.rules)
+        self.stack = STACKS[self.scenario.stack](self, self.tracer.emit)
+        self.volume = FileVolume(self, self.stack, self._shared, self.scenario.completion)
+        self.slots = Slots(self.frames, self.ram, self._behind_xen, page=self.currency.name != "phyr")
+        self.fixed = Fixed(self.frames, self.dio, self.mms, self.rules)
         self._kinds = MachineKinds(self.slots, self.fixed)
 
     def task(self) -> Task:
@@ -102,8 +117,7 @@ class Machine:
         mm = Mm(self.frames, len(self.mms))
         self.mms.append(mm)
         calls = Syscalls(self.clock, self.cpu, self.dio, mm, self.tracer.emit)
-        files = {f"/dev/{self.file.bdev.name}": self.file}
-        return Task(calls, mm, self.ram, files, self._wait, self._grow_old, self._kinds, self.task)
+        return Task(calls, mm, self.ram, self.volume, self._wait, self._grow_old, self._kinds, self.task)
 
     def run(self) -> dict[str, Any]:
         """Do what the scenario says, compare the bytes, and return the summary; raises nothing that the IO met.
@@ -111,12 +125,11 @@ class Machine:
         Besides trace.summary: `verified` (bytes that arrived are the bytes that were there), `error` (one sentence, or
         None), and what was run.
         """
-        self.scenario.check_device(self.device.nbytes)
+        self.scenario.check_device(self.volume.disk.nbytes)
         self.error, verified, task = None, False, self.task()
         self.trial.enter(self, task)
         try:
-            path = f"/dev/{self.file.bdev.name}"
-            verified = perform(self.scenario, task, self.device, path, compare=not self.scenario.hazard)
+            verified = perform(self.scenario, task, self.volume, compare=not self.scenario.hazard)
         except LabkitError as bad:
             self.error = bad
         told = self.trial.judge(self)
@@ -135,19 +148,19 @@ class Machine:
         meta = {
             "scenario": self.scenario.model_dump(mode="json"),
             "device": {
-                "name": self.file.bdev.name,
+                "name": self.disk,
                 "nbytes": self.device.nbytes,
                 "clock": "measured" if real else "simulated",
             },
-            "kernel": "6.18",
-            "origin": _origin(self.scenario.system, self.currency.policy),
+            "kernel": self.scenario.kernel,
+            "origin": _origin(self.scenario, self.currency.policy),
             **self._result,
         }
         return Trace(self.tracer.records, MemoryMap(tuple(self.buddy.spans()), self._kept), meta)
 
     def kernel_frames(self) -> int:
         """Return how many frames the kernel has for itself: an earlier life's, the device's, a driver's, buffers."""
-        return int(self._kept.frames.sum()) + self.slots.kept + self.fixed.kernel_frames
+        return int(self._kept.frames.sum()) + self.slots.kept + self.fixed.kernel_frames + self.stack.kernel_frames
 
     def snapshot(self) -> Snapshot:
         """Return the machine as it is now, read from its live parts."""
@@ -200,20 +213,30 @@ class Machine:
         self._kept += age(self.buddy, self.scenario.fragmentation, order, blocks, seed)
 
     def _wait(self, call: Generator[Wait, Any, int]) -> int:
-        """Run the machine until `call` returns, or raises."""
-        return int(self.clock.run(until=self.clock.job(call)))  # type: ignore[arg-type]
+        """Run the machine until `call` returns, or raises.
+
+        Ctrl-C comes between two steps: `call` is given up, and what is on its way ends when the clock runs again.
+        """
+        job = self.clock.job(call)
+        try:
+            with taken(self.clock.interrupt):
+                return int(self.clock.run(until=job))  # type: ignore[arg-type]
+        finally:
+            job.abandon()
 
 
-def _currency(scenario: Scenario) -> Currency:
+def _currency(scenario: Scenario, rules: Rules) -> Currency:
     """Return the currency that `scenario` asks for, with its own way to pin or another."""
     if scenario.system == "page":
-        return PageCurrency()
+        return PageCurrency(rules)
+    if scenario.system == "unified":
+        return UnifiedCurrency(rules)
     return PhyrCurrency(POLICIES[scenario.pin or "range"], scenario.chunk)
 
 
-def _origin(system: str, policy: str) -> dict[str, str]:
+def _origin(scenario: Scenario, policy: str) -> dict[str, str]:
     """Return whose idea the currency is, and whose the way to pin."""
-    origin = _ORIGIN[system]
-    if policy == {"page": "page", "phyr": "range"}[system]:
+    origin = {name: text.format(scenario.kernel) for name, text in _ORIGIN[scenario.system].items()}
+    if policy == {"page": "page", "phyr": "range", "unified": "page"}[scenario.system]:
         return origin
     return origin | {"pins": f"{POLICIES[policy].label} ({policy}), as a whole: proposed"}

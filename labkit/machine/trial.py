@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from labkit.hardware.clock import Clock
-from labkit.hardware.device import Device
 from labkit.hardware.ram import RAM
 from labkit.kernel.block.blk_mq import RequestQueue
 from labkit.kernel.currency.ops import Currency
@@ -18,7 +17,9 @@ from labkit.machine.invariants.census import Broken
 from labkit.machine.invariants.checker import Checker, Watched
 from labkit.machine.invariants.flight import Flight
 from labkit.machine.plug import Slots
+from labkit.machine.run import path_of
 from labkit.machine.verdict import moved_by, violations
+from labkit.machine.volume import FileVolume
 from labkit.scenario import Scenario
 from labkit.task import Task
 from labkit.trace.tracer import Sink, Tracer
@@ -33,11 +34,11 @@ class Parts(Protocol):
     ram: RAM
     frames: Frames
     mms: list[Mm]
-    device: Device
     queue: RequestQueue
     dio: DirectIO
     currency: Currency
     slots: Slots
+    volume: FileVolume
 
     def task(self) -> Task:
         """Return a new process."""
@@ -81,9 +82,10 @@ class Trial:
         self._before = frozenset(machine.frames.ledger.held)
         if self.actor is not None:
             stage = Stage(
-                machine.clock, machine.frames, machine.ram, machine.mms, machine.slots, machine.dio, machine.task
-            )
-            self.actor.enter(stage, task, machine.device)
+                machine.clock, machine.frames, machine.ram, machine.mms, machine.slots, machine.dio, machine.task,
+                lambda pos, nbytes: machine.volume.peek(path_of(machine.scenario, machine.volume), pos, nbytes),
+            )  # fmt: skip
+            self.actor.enter(stage, task)
 
     def judge(self, machine: Parts) -> dict[str, Any]:
         """Return what came of it: hazard, violations, survived; nothing where nobody asked.

@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 
 from labkit.errors import LabkitError
 from labkit.hardware.clock import Wait
-from labkit.hardware.device import Device
 from labkit.machine.hazards.acts import ACTS, Done
 from labkit.machine.hazards.stage import Io, Stage
 from labkit.machine.hazards.victim import Victim, take_over, wrong_bytes
 from labkit.machine.run import fills, pattern
 from labkit.scenario import Scenario
 from labkit.task import Task
-from labkit.trace.events import Record, SysEnter
+from labkit.trace.events import Record
 from labkit.units import PAGE_SIZE
 
 _SHOWN = 16
@@ -42,21 +41,20 @@ class Actor:
         self.done: Done | None = None
         self.victim: Victim | None = None
         self.wrong: list[Wrong] = []
-        self._compared = self._filled = False
-        self._device: Device | None = None
+        self._compared = self._met = self._filled = False
         self._job: Any = None
 
-    def enter(self, stage: Stage, task: Task, device: Device) -> None:
-        """Watch the first IO of `task` to `device` from now on."""
-        self.stage, self._device, self.io = stage, device, Io(task, self._compare_buffer)
+    def enter(self, stage: Stage, task: Task) -> None:
+        """Watch the first IO of `task` from now on."""
+        self.stage, self.io = stage, Io(task, int(self.scenario.size), self._compare_buffer)
 
     def __call__(self, rec: Record) -> None:
         """Look at `rec`; start the job when it is the one."""
         if self.io is None or self.stage is None:
             return
         self.io.see(rec)
-        if isinstance(rec, SysEnter) and rec.io == self.io.number:
-            self._filled = fills(self.scenario, self.io.task, self.io.buf)
+        if self.io.buf and not self._met:
+            self._met, self._filled = True, fills(self.scenario, self.io.task, self.io.buf)
         mine = rec.io == self.io.number != 0  # 0: a registration, before any IO
         if self._job is None and mine and type(rec).__name__ == self.scenario.at:
             self._job = self.stage.clock.job(self._act())
@@ -101,8 +99,8 @@ class Actor:
     def _compare_medium(self) -> None:
         """Compare what a write put on the medium with what the task had written to its buffer."""
         moved = max(self.io.moved or 0, 0) if self.io is not None else 0
-        if self.scenario.op == "write" and self._device is not None and moved:
-            at = self._first_other(self._device.peek(int(self.scenario.offset), moved))
+        if self.scenario.op == "write" and self.stage is not None and moved:
+            at = self._first_other(self.stage.medium(int(self.scenario.offset), moved))
             if at is not None:
                 text = f"byte {at[0]} of the IO is on the medium, and is not what the task wrote"
                 self.wrong.append(Wrong(text, self._phys(at[0]), at[1], at[2]))
@@ -110,11 +108,11 @@ class Actor:
     def _compare_buffer(self) -> None:
         """Compare what a read left in the buffer, page by page as far as it is mapped; once."""
         io = self.io
-        if self.scenario.op != "read" or io is None or not io.pins or self._device is None or self._compared:
+        if self.scenario.op != "read" or io is None or not io.pins or self.stage is None or self._compared:
             return
         self._compared = True
         nbytes = io.nbytes if io.moved is None else max(io.moved, 0)
-        medium = self._device.peek(int(self.scenario.offset), nbytes)
+        medium = self.stage.medium(int(self.scenario.offset), nbytes)
         for at in range(0, nbytes, PAGE_SIZE):
             expected = medium[at : at + PAGE_SIZE]
             try:

@@ -221,6 +221,7 @@ def _unpin_early(stage: Stage, io: Io) -> tuple[PinState, ...]:
 
 def _tell_pin(stage: Stage, io: Io, token: int, pin: PinState) -> None:
     """Tell the trace of a pin that is taken beside the IO's own."""
+    io.acted.add(token)
     stage.emit("GupPin", token, pin.policy, io.buf, pin.ranges, 0, 0, 0, 0, 0, io.mm.task, io=pin.io)
 
 

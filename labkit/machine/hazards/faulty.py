@@ -1,6 +1,7 @@
 """A currency with a bug: pins can be let go of before their time."""
 
 from labkit.kernel.currency.ops import Currency, Hold, Kiocb, Released
+from labkit.scatter.payload import Payload
 from labkit.trace.snapshot import PinState
 
 
@@ -15,9 +16,17 @@ class Faulty:
         self.gone: set[int] = set()
         """Tokens that were let go of early."""
 
-    def pin(self, iocb: Kiocb, start: int) -> Hold:
+    def zero(self, iocb: Kiocb, start: int, nbytes: int, pinned: Payload | None) -> int:
+        """Do what `inner` does."""
+        return self.inner.zero(iocb, start, nbytes, pinned)
+
+    def slots(self, iocb: Kiocb, start: int) -> int:
+        """Return what `inner` does."""
+        return self.inner.slots(iocb, start)
+
+    def pin(self, iocb: Kiocb, start: int, nbytes: int | None = None) -> Hold:
         """Pin, and remember how. Errors: `inner`."""
-        hold = self.inner.pin(iocb, start)
+        hold = self.inner.pin(iocb, start, nbytes)
         self.policy = self.inner.policy
         self.taken[hold.token] = iocb, hold
         return hold

@@ -15,12 +15,15 @@ from labkit.machine.invariants.census import frames_of
 from labkit.machine.plug import Slots
 from labkit.scatter.payload import Range
 from labkit.task import Task
-from labkit.trace.events import GupPin, Record, SysEnter, SysExit
+from labkit.trace.events import GupPin, IoUringComplete, IoUringSubmitReq, Record, SysEnter, SysExit
 from labkit.units import PAGE_SHIFT, PAGE_SIZE
 
 
 class Stage(NamedTuple):
-    """The parts of a machine that an actor gets hold of; `spawn` starts a task without any memory."""
+    """The parts of a machine that an actor gets hold of.
+
+    `spawn` starts a task without any memory; `medium(pos, bytes)` is what the medium holds of what the IO is done on.
+    """
 
     clock: Clock
     frames: Frames
@@ -29,6 +32,7 @@ class Stage(NamedTuple):
     slots: Slots
     dio: DirectIO
     spawn: Callable[[], Task]
+    medium: Callable[[int, int], bytes]
 
     def emit(self, name: str, *fields: object, io: int = 0) -> None:
         """Tell the trace."""
@@ -38,22 +42,30 @@ class Stage(NamedTuple):
 class Io:
     """The first IO of a task, as its records tell of it: where its buffer is, and what it holds."""
 
-    def __init__(self, task: Task, look: Callable[[], None]) -> None:
-        """Know nothing yet. `look` compares the bytes of the buffer, for an actor that is about to take it away."""
-        self.task, self.look = task, look
+    def __init__(self, task: Task, asked: int, look: Callable[[], None]) -> None:
+        """Know that `asked` bytes are asked for, and nothing else yet.
+
+        `look` compares the bytes of the buffer, for an actor that is about to take it away.
+        """
+        self.task, self.look, self._asked = task, look, asked
         self.number = self.buf = self.nbytes = 0
         self.moved: int | None = None
         """Bytes that it moved, or a negative errno; None while it is on its way."""
         self.pins: list[GupPin] = []
+        self.acted: set[int] = set()
+        """Tokens that the act tells of: these pins are not the IO's own."""
 
     def see(self, rec: Record) -> None:
         """Learn from `rec`."""
         if isinstance(rec, SysEnter) and not self.number:
             self.number, self.buf, self.nbytes = rec.io, rec.buf, rec.nbytes
-        elif isinstance(rec, GupPin) and rec.io == self.number != 0 and rec.descriptor_bytes:  # of no act, nor IO 0
+        elif isinstance(rec, IoUringSubmitReq) and not self.number:
+            self.number, self.nbytes = rec.io, self._asked  # where its buffer is, its first pin tells
+        elif isinstance(rec, GupPin) and rec.io == self.number != 0 and rec.token not in self.acted:
             self.pins.append(rec)
-        elif isinstance(rec, SysExit) and rec.io == self.number:
-            self.moved = rec.ret
+            self.buf = self.buf or rec.addr
+        elif isinstance(rec, (SysExit, IoUringComplete)) and rec.io == self.number:
+            self.moved = rec.ret if isinstance(rec, SysExit) else rec.res
 
     @property
     def mm(self) -> Mm:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.kernel.mm.frames.folio import Folio, Group
+from labkit.kernel.mm.frames.folio import Folio, Group, kept
 from labkit.kernel.mm.frames.folios import Folios
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.kernel.mm.space.pte import ADDR_MASK
@@ -93,13 +93,12 @@ def frames_of(ranges: Iterable[tuple[int, int]]) -> Ints:
 
 def _rows(group: Group) -> Ints:
     """Return a row for each folio of `group`."""
-    kept = group.mapping.refs if group.mapping is not None else 0
     if isinstance(group, Folio):
-        row = (group.pfn, group.order, group.refcount, group.pincount, group.mapcount, group.flags, kept)
+        row = (group.pfn, group.order, group.refcount, group.pincount, group.mapcount, group.flags, kept(group))
         return np.array([row], np.int64)
     pins = np.zeros(group.count, np.int64) if group.pins is None else group.pins.astype(np.int64)
     rows = np.empty((group.count, 7), np.int64)
-    rows[:, 0], rows[:, 1:] = group.heads, (group.order, 0, 0, group.mapcount, group.flags, kept)
+    rows[:, 0], rows[:, 1:] = group.heads, (group.order, 0, 0, group.mapcount, group.flags, kept(group))
     rows[:, 2] = group.refcount + pins * (1 if group.order else GUP_PIN_COUNTING_BIAS)
     rows[:, 3] = pins if group.order else 0
     return rows

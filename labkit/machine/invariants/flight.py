@@ -6,13 +6,14 @@ import numpy as np
 
 from labkit.kernel.block.limits import QueueLimits
 from labkit.kernel.mm.frames.frames import Frames
+from labkit.kernel.mm.gup.follow import group_of
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.machine.invariants.census import Broken, Ints, frames_of, take_census
 from labkit.machine.invariants.limits import check_prps, check_request, check_segments, check_split
 from labkit.machine.invariants.memory import is_free
+from labkit.machine.invariants.sent import Pinned, SentRequests
 from labkit.scatter.payload import Range, Ranges, cut, join, run_length
 from labkit.trace.events import (
-    BlockGetrq,
     BlockRqComplete,
     BlockRqIssue,
     BlockSplit,
@@ -22,11 +23,14 @@ from labkit.trace.events import (
     DmaUnmap,
     GupPin,
     IotlbFlush,
+    IoUringQueueAsyncWork,
+    IoUringSubmitReq,
     NvmeSetupCmd,
     Record,
     SysEnter,
 )
-from labkit.units import PAGE_SHIFT, PAGE_SIZE, SECTOR_SHIFT
+from labkit.trace.page_flags import PG_locked, PG_writeback
+from labkit.units import PAGE_SHIFT, PAGE_SIZE
 
 _MOST = 16
 """Uses of memory that nobody holds that are told; after these no more are looked for."""
@@ -45,9 +49,8 @@ class Flight:
         """
         self.frames, self.mms, self.limits = frames, mms, limits
         self.translated, self.strict, self.minimal = translated, strict, minimal
-        self.calls: dict[int, SysEnter] = {}
-        self.pinned: dict[int, list[Ranges]] = {}
-        self.requests: dict[int, BlockGetrq] = {}
+        self.pinned: dict[int, Pinned] = {}
+        self.sent = SentRequests()
         self.maps: dict[int, DmaMap] = {}
         self.stale: dict[int, DmaMap] = {}
         self._loose = 0
@@ -55,13 +58,14 @@ class Flight:
     def see(self, rec: Record) -> Iterator[Broken]:
         """Learn from `rec`, and yield what it breaks; nothing is changed."""
         match rec:
-            case SysEnter():
-                self.calls[rec.io], self.pinned[rec.io] = rec, []
+            case SysEnter() | IoUringSubmitReq() | IoUringQueueAsyncWork():
+                self._begin(rec)
             case GupPin() if rec.policy != "none" or rec.ptes:
-                self.pinned.setdefault(rec.io, []).append(rec.ranges)
                 yield from self._check_pin(rec)
-            case BlockGetrq() | BlockSplit() | NvmeSetupCmd():
-                yield from self._check_limits(rec)
+            case BlockSplit():
+                yield from check_split(self.limits, rec)
+            case NvmeSetupCmd() if rec.rq in self.maps:
+                yield from check_prps(rec, self.maps[rec.rq])
             case DmaMap():
                 yield from self._check_map(rec)
                 self.maps[rec.rq] = rec
@@ -73,22 +77,28 @@ class Flight:
                 yield from self._check_held(rec)
             case BlockRqIssue() | BlockRqComplete():
                 yield from self._check_live(rec)
+            case _:
+                yield from self._check_request(rec)
 
-    def _check_limits(self, rec: BlockGetrq | BlockSplit | NvmeSetupCmd) -> Iterator[Broken]:
-        """Invariants 3 and 4: a request fits its queue, and its PRPs its memory."""
-        match rec:
-            case BlockGetrq():
-                self.requests[rec.rq] = rec
-                yield from check_request(self.limits, rec)
-            case BlockSplit():
-                yield from check_split(self.limits, rec)
-            case NvmeSetupCmd() if rec.rq in self.maps:
-                yield from check_prps(rec, self.maps[rec.rq])
+    def _begin(self, rec: SysEnter | IoUringSubmitReq | IoUringQueueAsyncWork) -> None:
+        """Note where the user's bytes are: nothing of them is pinned yet, or any more, where a worker does it again."""
+        if isinstance(rec, IoUringQueueAsyncWork):
+            pieces = self.pinned[rec.io].pieces if rec.io in self.pinned else ()
+        else:
+            pieces = rec.iov or ((rec.buf, rec.nbytes),)
+        self.pinned[rec.io] = Pinned(pieces)
+
+    def _check_request(self, rec: Record) -> Iterator[Broken]:
+        """Invariant 3: what a request has become fits the queue."""
+        rq = self.sent.see(rec)
+        if rq is not None:
+            yield from check_request(self.limits, rq, self.sent.by_rq[rq])
 
     def _check_pin(self, rec: GupPin) -> Iterator[Broken]:
         """Invariants 1 and 7: what was pinned is what the page table says, in the fewest ranges."""
-        nbytes = sum(length for _, length in rec.ranges)
-        expected = translation(self.mms[rec.mm], rec.addr, nbytes) if rec.mm < len(self.mms) else ()
+        pieces = self.pinned.setdefault(rec.io, Pinned(())).add(rec)
+        parts = [translation(self.mms[rec.mm], *piece) for piece in pieces] if rec.mm < len(self.mms) else [()]
+        expected = run_length(join(parts)) if all(parts) else ()
         if expected and run_length(rec.ranges) != expected:
             text = f"user address {rec.addr:#x} is pinned as {_few(rec.ranges)}, and maps {_few(expected)}"
             yield Broken("translation", text, rec.ranges[0][0])
@@ -97,18 +107,17 @@ class Flight:
 
     def _check_map(self, rec: DmaMap) -> Iterator[Broken]:
         """Invariants 1, 3, 5: a request maps its part of the IO, byte for byte, to addresses that nobody else has."""
-        rq, call = self.requests.get(rec.rq), self.calls.get(rec.io)
+        sent = self.sent.by_rq.get(rec.rq)
         sizes = [sum(length for _, length in ranges) for ranges in (rec.dma, rec.phys)]
-        if rq is not None and set(sizes) != {rq.nr_sector << SECTOR_SHIFT}:
-            text = f"request {rec.rq} is of {rq.nr_sector << SECTOR_SHIFT} bytes, and maps {sizes[1]} to {sizes[0]}"
-            yield Broken("lengths", text)
-        if rq is not None and call is not None:
-            part = cut(join(self.pinned[rec.io]), (rq.sector << SECTOR_SHIFT) - call.pos, sizes[1])
-            if self.pinned[rec.io] and run_length(part) != run_length(rec.phys):
-                text = f"request {rec.rq} maps {_few(rec.phys)}, and its bytes are at {_few(part)}"
-                yield Broken("translation", text, rec.phys[0][0])
-        if rq is not None:
-            yield from check_segments(self.limits, rq, rec)
+        if sent is not None and set(sizes) != {sent.nbytes}:
+            yield Broken("lengths", f"request {rec.rq} is of {sent.nbytes} bytes, and maps {sizes[1]} to {sizes[0]}")
+        parts = [self.pinned[p.io].part(p) if p.io in self.pinned else None for p in sent.pieces] if sent else []
+        part = _all(parts)
+        if parts and part is not None and run_length(part) != run_length(rec.phys):
+            text = f"request {rec.rq} maps {_few(rec.phys)}, and its bytes are at {_few(part)}"
+            yield Broken("translation", text, rec.phys[0][0])
+        if sent is not None:
+            yield from check_segments(self.limits, sent, rec)
         for other in (*self.maps.values(), *self.stale.values()) if self.translated else ():
             if _overlap(rec.dma, other.dma):
                 yield Broken("iova", f"requests {rec.rq} and {other.rq} share a device address")
@@ -139,8 +148,17 @@ class Flight:
             text = f"request {rec.rq} uses frame {pfn:#x}, which nobody has pinned or leased"
             yield Broken("dma-to-unpinned", text, int(pfn) << PAGE_SHIFT)
 
+    def _kept(self, pfn: int) -> bool:
+        group = group_of(self.frames.folios, pfn)
+        return group is not None and group.mapping is not None and bool(group.flags & (PG_locked | PG_writeback))
+
     def _judged(self, pfns: Ints) -> Ints:
-        """Return those of `pfns` that are of a folio, or free: the others are the kernel's own, or a device's."""
+        """Return those of `pfns` that are of a folio, or free: the others are the kernel's own, or a device's.
+
+        A page of a file that is locked, or under writeback, needs no pin (BUF-4).
+        """
+        kept = [self._kept(int(pfn)) for pfn in pfns]
+        pfns = pfns[~np.array(kept, bool)]
         if not len(pfns):
             return pfns
         used = take_census(self.frames.folios).find(pfns) >= 0
@@ -162,6 +180,11 @@ def translation(mm: Mm, addr: int, nbytes: int) -> Ranges:
         out += cut(tuple(runs), addr % PAGE_SIZE, stop - addr)
         addr = stop
     return run_length(out)
+
+
+def _all(parts: Sequence[Ranges | None]) -> Ranges | None:
+    """Return `parts` as one, or None where one of them is not known."""
+    return None if any(part is None for part in parts) else join(part for part in parts if part is not None)
 
 
 def _overlap(one: Ranges, other: Ranges) -> bool:

@@ -4,23 +4,24 @@ from collections.abc import Iterator
 
 from labkit.kernel.block.limits import QueueLimits
 from labkit.machine.invariants.census import Broken
+from labkit.machine.invariants.sent import Sent
 from labkit.scatter.payload import Ranges, run_length
-from labkit.trace.events import BlockGetrq, BlockSplit, DmaMap, NvmeSetupCmd
-from labkit.units import PAGE_SIZE
+from labkit.trace.events import BlockSplit, DmaMap, NvmeSetupCmd
+from labkit.units import PAGE_SIZE, SECTOR_SHIFT
 
 _PRP_BYTES = 8
 _IN_COMMAND = 2
 """PRPs that a command has room for; more are in lists."""
 
 
-def check_request(limits: QueueLimits, rec: BlockGetrq) -> Iterator[Broken]:
+def check_request(limits: QueueLimits, rq: int, sent: Sent) -> Iterator[Broken]:
     """Invariant 3: yield what is more than the queue takes, in 512-byte sectors and in segments."""
     for what, found, most in (
-        ("sectors", rec.nr_sector, limits.max_sectors),
-        ("segments", rec.segments, limits.max_segments),
+        ("sectors", sent.nbytes >> SECTOR_SHIFT, max(limits.max_sectors, limits.atomic_write_unit_max >> SECTOR_SHIFT)),
+        ("segments", sent.segments, limits.max_segments),
     ):
         if found > most:
-            yield Broken("limits", f"request {rec.rq} has {found} {what}, and the queue takes {most}")
+            yield Broken("limits", f"request {rq} has {found} {what}, and the queue takes {most}")
 
 
 def check_split(limits: QueueLimits, rec: BlockSplit) -> Iterator[Broken]:
@@ -30,11 +31,13 @@ def check_split(limits: QueueLimits, rec: BlockSplit) -> Iterator[Broken]:
         yield Broken("limits", text)
 
 
-def check_segments(limits: QueueLimits, rq: BlockGetrq, rec: DmaMap) -> Iterator[Broken]:
+def check_segments(limits: QueueLimits, sent: Sent, rec: DmaMap) -> Iterator[Broken]:
     """Invariant 3: yield memory of more segments than were counted, and a gap that the virt boundary does not allow."""
     want = segments(limits, rec.phys)
-    if want > rq.segments:
-        text = f"request {rec.rq} counts {rq.segments} segments, and its memory makes {want} within the queue's limits"
+    if want > sent.segments:
+        text = (
+            f"request {rec.rq} counts {sent.segments} segments, and its memory makes {want} within the queue's limits"
+        )
         yield Broken("limits", text, rec.phys[0][0])
     mask, last = limits.virt_boundary_mask, len(rec.phys) - 1
     for i, (addr, nbytes) in enumerate(rec.phys):

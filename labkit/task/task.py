@@ -2,27 +2,48 @@
 
 import errno
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from labkit.errors import BadInput, SyscallError
 from labkit.hardware.clock import Wait
 from labkit.hardware.ram import RAM
 from labkit.kernel.dio import File
-from labkit.kernel.mm.backing.filemap import AddressSpace
+from labkit.kernel.fs.resize import Resizer
+from labkit.kernel.mm.backing.filemap import AddressSpace, mmap_file
 from labkit.kernel.mm.fault.fork import dup_mmap, exit_mmap
-from labkit.kernel.mm.fault.memory import handle_mm_fault
+from labkit.kernel.mm.fault.memory import FaultRetry, handle_mm_fault
 from labkit.kernel.mm.fault.mmap import do_madvise, do_mmap, do_mprotect, do_munmap, mm_populate
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.kernel.mm.space.pte import ADDR_MASK
-from labkit.kernel.syscall import Syscalls
+from labkit.kernel.syscall.table import Buffered, Syscalls
+from labkit.kernel.syscall.uring import Uring
 from labkit.scatter.payload import Range, Ranges, cut
 from labkit.scenario import FOLIO_ORDER, KINDS, parse_bytes
+from labkit.task.calls import Calls
+from labkit.task.ring import Ring
 from labkit.units import PAGE_SHIFT, PAGE_SIZE, UserAddr, human_bytes
 
 KERNEL = 0xFFFF_8000_0000_0000
 """Where the kernel's half of the addresses begins."""
 MAX_BYTES = 1 << 40
 """No mapping of a task is longer."""
+
+
+class Openable(NamedTuple):
+    """A file by name: what direct IO sees, its page cache, what a mapping maps, and who changes its length."""
+
+    file: File
+    cache: Buffered | None
+    mapping: AddressSpace
+    resizer: Resizer | None = None
+
+
+class Volume(Protocol):
+    """What has names in the machine: its device, and the files on it."""
+
+    def find(self, path: str, *, create: bool = False) -> Openable:
+        """Return what is at `path`. Raises SyscallError ENOENT, EISDIR, ENOSPC."""
 
 
 class Kinds(Protocol):
@@ -37,12 +58,15 @@ class Kinds(Protocol):
     def release(self, task: "Task", addr: int) -> None:
         """Undo what holds the buffer that holds `addr` beyond its mapping, which may be gone already."""
 
+    def register(self, task: "Task", addr: int, nbytes: int) -> None:
+        """Register `nbytes` at `addr` for the IO of a ring. Raises SyscallError EFAULT, ENOMEM, EOPNOTSUPP, EAGAIN."""
 
-class Task:
+
+class Task(Calls):
     """One process. Its calls return what the kernel would, or raise SyscallError with the kernel's errno."""
 
     def __init__(
-        self, syscalls: Syscalls, mm: Mm, ram: RAM, files: dict[str, File],
+        self, syscalls: Syscalls, mm: Mm, ram: RAM, volume: Volume,
         wait: Callable[[Generator[Wait, Any, int]], int], grow_old: Callable[[int, int], None],
         kinds: Kinds | None = None, spawn: "Callable[[], Task] | None" = None,
     ) -> None:  # fmt: skip
@@ -50,9 +74,11 @@ class Task:
 
         `kinds` brings memory that is not anonymous, `spawn` makes a task without any; without them there is none.
         """
-        self.syscalls, self.mm, self._ram, self._files = syscalls, mm, ram, files
+        self.syscalls, self.mm, self._ram, self._volume = syscalls, mm, ram, volume
         self._wait, self._grow_old, self._kinds, self._spawn = wait, grow_old, kinds, spawn
         self._kind_at: dict[int, str] = {}
+        self._open: dict[int, Openable] = {}
+        self._rings: list[Ring] = []
         self.vmap: dict[int, Ranges] = {}
         """Buffers of the kernel's own that this task does IO with: address in the kernel, physical ranges."""
 
@@ -129,27 +155,52 @@ class Task:
 
     def exit(self) -> None:
         """End: let go of registered and kernel buffers, and unmap everything. What an IO holds stays until it ends."""
+        for ring in self._rings:
+            ring.unregister_buffers()
         for addr in sorted(self._kind_at):
             self.release(addr)
         self._kind_at.clear()
         exit_mmap(self.mm)
 
     def open(self, path: str, flags: str = "O_RDWR|O_DIRECT") -> int:
-        """Open a block device of the machine; return a descriptor."""
-        file = self._files.get(path)
-        if file is None:
-            raise SyscallError("open", repr(path), f"is not there, only {', '.join(self._files)}", errno.ENOENT)
-        return self.syscalls.open(file, flags)
+        """Open the block device of the machine, or a file on it ('O_CREAT' makes one); return a descriptor.
 
-    def pread(self, fd: int, buf: int, count: int | str, offset: int | str = 0) -> int:
-        """Read `count` bytes at `offset` into user address `buf`; return how many came."""
-        nbytes, pos = parse_bytes("pread64", "count", count), parse_bytes("pread64", "offset", offset)
-        return self._wait(self.syscalls.rw(fd, buf, nbytes, pos, write=False))
+        Without O_DIRECT all IO goes through the page cache. Raises SyscallError ENOENT, EINVAL, ENOSPC.
+        """
+        words = flags.replace(" ", "").split("|")
+        found = self._volume.find(path, create="O_CREAT" in words)
+        fd = self.syscalls.open(
+            found.file, "|".join(word for word in words if word != "O_CREAT"), found.cache, found.resizer
+        )
+        self._open[fd] = found
+        return fd
 
-    def pwrite(self, fd: int, buf: int, count: int | str, offset: int | str = 0) -> int:
-        """Write `count` bytes from user address `buf` at `offset`; return how many went."""
-        nbytes, pos = parse_bytes("pwrite64", "count", count), parse_bytes("pwrite64", "offset", offset)
-        return self._wait(self.syscalls.rw(fd, buf, nbytes, pos, write=True))
+    def io_uring(self) -> Ring:
+        """Return a new ring: several IOs in one call, and registered buffers (R17..R19)."""
+        return self._ring(Uring(self.syscalls))
+
+    def aio(self) -> Ring:
+        """Return what io_submit and io_getevents are to a program: as a ring, but it waits where it must."""
+        return self._ring(Uring(self.syscalls, nowait=False))
+
+    def mmap_fd(
+        self, fd: int, length: int | str, prot: str = "rw-", offset: int = 0, *, shared: bool = True
+    ) -> UserAddr:
+        """Map `length` bytes of the open file `fd` from `offset` on; return the address. Errors: mmap_file, EBADF."""
+        found = self._open.get(fd)
+        if found is None:
+            raise SyscallError("mmap", f"fd={fd}", "is not open", errno.EBADF)
+        nbytes = parse_bytes("mmap", "length", length)
+        return mmap_file(self.mm, found.mapping, nbytes, prot, shared=shared, offset=offset)
+
+    def _ring(self, uring: Uring) -> Ring:
+        self._rings.append(Ring(self, uring, self._wait, self._register, self.release))
+        return self._rings[-1]
+
+    def _register(self, addr: int, nbytes: int) -> None:
+        if self._kinds is None:
+            raise SyscallError("io_uring", f"addr={addr:#x}", "cannot be registered in this machine", errno.EOPNOTSUPP)
+        self._retried(partial(self._kinds.register, self, addr, nbytes))
 
     def frames(self, addr: int, nbytes: int) -> Iterator[Range]:
         """Yield (physical address, bytes) page by page, each looked up by itself. Raises EFAULT where none is."""
@@ -178,7 +229,8 @@ class Task:
             if vma is None:
                 raise SyscallError("mm", f"addr={at:#x}", "is not present", errno.EFAULT)
             stop = min(end, vma.end)
-            handle_mm_fault(self.mm, vma, vma.page(at), vma.page(stop - 1) + 1, write=False)
+            last = vma.page(stop - 1) + 1
+            self._retried(partial(handle_mm_fault, self.mm, vma, vma.page(at), last, write=False))
             at = stop
         return self._ram.gather(tuple(self.frames(addr, nbytes)))
 
@@ -191,8 +243,18 @@ class Task:
         if vma is None or addr + len(data) > vma.end or "w" not in vma.prot:
             raise SyscallError("mm", f"addr={addr:#x}+{len(data)}", "may not be written", errno.EFAULT)
         last = -(-(addr + len(data) - vma.start) // PAGE_SIZE)
-        handle_mm_fault(self.mm, vma, (addr - vma.start) >> PAGE_SHIFT, last)
+        self._retried(partial(handle_mm_fault, self.mm, vma, (addr - vma.start) >> PAGE_SHIFT, last))
         self._ram.scatter(tuple(self.frames(addr, len(data))), data)
+
+    def _retried(self, step: Callable[[], object]) -> None:
+        """Do `step`; the clock runs while a page that it needs is on its way from a device (MM-11). Errors: its own."""
+        while True:
+            try:
+                step()
+            except FaultRetry as late:
+                self._wait(_until(late))
+            else:
+                return
 
     def writable(self, addr: int) -> bool:
         """Return whether the task may write at `addr`."""
@@ -204,3 +266,8 @@ class Task:
         vma = self.mm.space.find_vma(buf)
         start = vma.start if vma else max((addr for addr in self.vmap if addr <= buf), default=0)
         return [(start, self._kind_at[start])] if start in self._kind_at else []
+
+
+def _until(late: FaultRetry) -> Generator[Wait, Any, int]:
+    yield from late.wait()
+    return 0
