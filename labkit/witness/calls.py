@@ -57,7 +57,7 @@ def ask(calls: tuple[Call, ...] = CALLS) -> list[Answer]:
     with Machine(device="loop", system="page") as machine:
         task = machine.task()
         buf = task.mmap("64 KiB")
-        fd = task.open(f"/dev/{machine.file.bdev.name}")
+        fd = task.open(f"/dev/{machine.disk}")
         real = arena(16 * PAGE_SIZE)
         return [Answer(call, _model(task, fd, buf, call, machine), _kernel(machine, real, call)) for call in calls]
 

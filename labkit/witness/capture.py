@@ -1,0 +1,219 @@
+"""A capture: one real IO, or a few of one submission, as a kernel was seen to do it (format labkit-capture-1)."""
+
+import errno
+import gzip
+import json
+import re
+import zlib
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from labkit.errors import BadInput
+from labkit.kernel.block.limits import QueueLimits, number
+from labkit.kernel.block.sched import SCHEDULERS
+from labkit.kernel.syscall.table import UIO_MAXIOV
+from labkit.kernel.version import Rules, rules_of
+from labkit.scatter.payload import Range
+from labkit.units import PAGE_SIZE
+from labkit.witness.layout import Layout
+
+FORMATS = ("labkit-capture-1", "labkit-capture-1+nvme")
+_Bytes = Annotated[int, Field(ge=0, lt=1 << 63)]
+_Page = Annotated[int, Field(ge=0, lt=1 << 63, multiple_of=PAGE_SIZE)]
+_Pages = Annotated[int, Field(ge=1, lt=1 << 40)]
+_Pfn = Annotated[int, Field(ge=0, lt=1 << 40)]
+_PfnOrNone = Annotated[int, Field(ge=-1, lt=1 << 40)]
+_Registered = Annotated[int, Field(ge=1, le=1 << 30)]
+"""Bytes of a registered buffer: 1 GiB at most, as older kernels have it."""
+_EXACT = ("max_hw_sectors", "max_sectors")
+_DEEPEST = 1 << 16
+"""Requests of a queue at most: more than any kernel lets a driver have."""
+_MOST = 64 << 20
+"""Bytes of a capture at most, unpacked."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class CapturedIo(_Part):
+    """One IO: `op` r or w at byte `pos`, with (user address, bytes) for each piece."""
+
+    api: Annotated[str, Field(pattern="^(io_uring_(read|write)(v|_fixed)?|p?(read|write)(v2?|64)?(_nowait)?)$")]
+    op: Literal["r", "w"]
+    pos: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+    iov: Annotated[list[tuple[_Bytes, _Bytes]], Field(max_length=UIO_MAXIOV)]
+    buf_index: Annotated[int, Field(ge=0)] | None = None
+    rwf: str | None = None
+
+    @property
+    def uring(self) -> bool:
+        """Whether it is an entry of a ring."""
+        return self.api.startswith("io_uring")
+
+    def wrong(self, regions: int) -> str:
+        """Return what does not go together in it, where `regions` buffers are registered; "" if all does."""
+        fixed = self.buf_index is not None
+        if ("write" in self.api) != (self.op == "w"):
+            return f"is {self.api} with op={self.op!r}"
+        if (fixed and not self.uring) or (self.api.endswith("_fixed") and not fixed):
+            return f"is {self.api} with buf_index={self.buf_index}"
+        if self.buf_index is not None and self.buf_index >= regions:
+            return f"has buf_index={self.buf_index}, and {regions} buffers are registered"
+        if (fixed or self.api in _ONE_PIECE) and len(self.iov) != 1:
+            return f"is {self.api} of {len(self.iov)} pieces"
+        return ""
+
+
+_ONE_PIECE = {"pread", "pwrite", "pread64", "pwrite64", "io_uring_read", "io_uring_write"}
+
+
+class CapturedDevice(_Part):
+    """What it was done on: a block device itself, or a file that iomap maps."""
+
+    name: str = ""
+    path: Literal["blkdev", "iomap"]
+    size_bytes: _Bytes
+    fs: str | None = None
+    backing_dio: int | None = None
+    """Whether a loop device hands requests to its file as direct IO; None for what is no loop device."""
+
+
+class CapturedLayout(_Part):
+    """User pages and their frames, before the IO, and after it where that differs."""
+
+    page_size: Literal[4096] = 4096
+    before: list[tuple[_Page, _PfnOrNone, _Pages]]
+    after: list[tuple[_Page, _PfnOrNone, _Pages]] | None = None
+    large_folios: list[tuple[_Pfn, _Pages] | tuple[_Pfn, _Pages, Any]] = []
+    stable: bool = True
+
+
+class Capture(_Part):
+    """What is known of it, and what was recorded: `result`, `bios` and `events` are only compared with."""
+
+    format: Literal["labkit-capture-1", "labkit-capture-1+nvme"]
+    id: Annotated[str, Field(pattern=r"^\S.*$", max_length=200)]
+    kernel: str
+    device: CapturedDevice
+    limits: dict[str, Any]
+    io: Annotated[list[CapturedIo], Field(min_length=1)]
+    config: dict[str, Any] | None = None
+    registered: list[tuple[_Bytes, _Registered]] | None = None
+    batch: int | None = None
+    extents: list[tuple[_Bytes, _Bytes, _Bytes, list[str]]] | None = None
+    layout: CapturedLayout
+    result: list[int | str] | None = None
+    bios: list[dict[str, Any]] | None = None
+    events: list[dict[str, Any]] | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """Refuse what does not go together."""
+        for at, io in enumerate(self.io):
+            if wrong := io.wrong(len(self.registered or ())):
+                raise PydanticCustomError("io", f"io {at} {wrong}")
+            if io.uring != self.io[0].uring:
+                raise PydanticCustomError("io", f"io {at} is {io.api}, io 0 is {self.io[0].api}")
+        if self.batch is not None and self.batch != len(self.io):
+            raise PydanticCustomError("batch", f"batch={str(self.batch)[:60]}, and {len(self.io)} are in io")
+        if self.device.path == "iomap" and self.extents is None:
+            raise PydanticCustomError("extents", "a file has no extents")
+        return self
+
+    @classmethod
+    def of(cls, values: Any, where: str = "it") -> Self:
+        """Return the capture that `values`, of file `where`, are. Raises BadInput EINVAL: the first thing wrong."""
+        if not isinstance(values, dict) or values.get("format") not in FORMATS:
+            seen = str(values.get("format", "nothing"))[:40] if isinstance(values, dict) else type(values).__name__
+            raise BadInput("capture", where, f"is of format {seen!r}, not {' or '.join(FORMATS)}", errno.EINVAL)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as bad:
+            first = bad.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            rule = f"is broken{' at ' * bool(name)}{name}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+            raise BadInput("capture", where, rule, errno.EINVAL) from None
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the capture in `path`, a JSON file or one compressed with gzip. Raises BadInput."""
+        try:
+            values = json.loads(_read(path))
+        except BadInput:
+            raise
+        except OSError as bad:
+            why, code = bad.strerror or str(bad), bad.errno or errno.EIO
+            raise BadInput("capture", str(path), f"cannot be read: {why}", code) from None
+        except (ValueError, RecursionError, EOFError, zlib.error) as bad:
+            what = str(bad).splitlines()[0] if str(bad) else type(bad).__name__
+            raise BadInput("capture", str(path), f"is broken: {what}", errno.EINVAL) from None
+        return cls.of(values, str(path))
+
+    @cached_property
+    def buffer(self) -> Layout:
+        """The pages of the buffer as they were during the IO: what was seen afterwards is right, where it was noted."""
+        rows = self.layout.before if self.layout.after is None else self.layout.after
+        folios = [folio[:2] for folio in self.layout.large_folios]
+        return Layout(rows, folios, bars=(self.config or {}).get("mode") == "p2p")
+
+    @property
+    def scheduler(self) -> str:
+        """The scheduler of the queue, as sysfs marks it: in brackets, or alone. Raises BadInput."""
+        text = str(self.limits.get("scheduler", "none")).strip()
+        name = text[text.index("[") + 1 : text.index("]")] if re.search(r"\[.*\]", text) else text
+        if name not in SCHEDULERS:
+            rule = f"has scheduler={text[:60]!r}, which marks none of {', '.join(SCHEDULERS)}"
+            raise BadInput("capture", self.id, rule, errno.EINVAL)
+        return name
+
+    @property
+    def regions(self) -> list[Range]:
+        """The (user address, bytes) of each registered buffer."""
+        return list(self.registered or ())
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether a peer's memory cannot be reached: two root devices below a CPU that is not known for it (P2P-2)."""
+        config = self.config or {}
+        known = config.get("provider") == "own" or config.get("topology") == "switch"
+        return config.get("mode") == "p2p" and not known and not str(config.get("cpu", "")).startswith("EPYC")
+
+    @property
+    def rules(self) -> tuple[Rules, bool]:
+        """The rules of the kernel, and whether they were proven on it. Raises BadInput."""
+        try:
+            return rules_of(self.kernel)
+        except BadInput as bad:
+            raise BadInput("capture", self.id, f"has no rules: kernel {bad.what} {bad.rule}", bad.errno) from None
+
+    @property
+    def queue_limits(self) -> QueueLimits:
+        """The limits of the queue; `max_sectors`, where it is told, goes before the KiB of sysfs. Raises BadInput."""
+        try:
+            limits = QueueLimits.from_sysfs(self.limits)
+            told = (self.config or {}) | self.limits
+            exact: dict[str, Any] = {name: number(told, name) for name in _EXACT if name in told}
+            limits = replace(limits, **exact)
+        except BadInput as bad:
+            raise BadInput("capture", self.id, f"has impossible limits: {bad.what} {bad.rule}", bad.errno) from None
+        if limits.nr_requests > _DEEPEST:
+            rule = f"has impossible limits: nr_requests={limits.nr_requests} is more than {_DEEPEST}"
+            raise BadInput("capture", self.id, rule, errno.EINVAL)
+        return limits
+
+
+def _read(path: Path) -> bytes:
+    """Return what is in `path`, unpacked. Raises BadInput for what is no regular file, or too large."""
+    if not path.stat() or not path.is_file():
+        raise BadInput("capture", str(path), "is not a regular file", errno.EISDIR if path.is_dir() else errno.EINVAL)
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        raw: bytes = file.read(_MOST + 1)
+    if len(raw) > _MOST:
+        raise BadInput("capture", str(path), f"is larger than {_MOST >> 20} MiB", errno.EFBIG)
+    return raw

@@ -1,0 +1,138 @@
+"""Predicted against recorded: what a kernel was seen to do, and every line in which the prediction differs."""
+
+import errno
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+from labkit.errors import BadInput, errno_name
+from labkit.witness.capture import Capture
+from labkit.witness.predict import Prediction
+
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "block_bio_queue": ("sector", "nr_sector"), "block_split": ("sector", "new_sector"),
+    "block_getrq": ("sector", "nr_sector"), "block_bio_backmerge": ("sector", "nr_sector"),
+    "block_bio_frontmerge": ("sector", "nr_sector"), "block_plug": (), "block_unplug": ("nr_rq",),
+    "block_rq_issue": ("sector", "nr_sector"), "block_rq_insert": ("sector", "nr_sector"),
+    "block_bio_complete": ("sector", "nr_sector", "error"),
+}  # fmt: skip
+"""The tracepoints that are compared, and the fields of each."""
+MOST = 8
+"""Lines of residual that one part of a capture gives at most; how many more there are is the last one."""
+
+
+class Recorded(NamedTuple):
+    """What a capture has of an IO, as Prediction has it; None for what was not recorded.
+
+    `cut`: the bios of which only the first vectors were recorded.
+    """
+
+    result: list[int | str] | None
+    bios: list[list[Any]] | None
+    splits: list[list[int]] | None
+    requests: list[list[int]] | None
+    events: list[list[Any]] | None
+    cut: set[int]
+
+
+def recorded(capture: Capture) -> Recorded:
+    """Return what was recorded. Raises BadInput ENODATA where nothing was, EINVAL where it makes no sense."""
+    if capture.result is None and capture.bios is None and capture.events is None:
+        raise BadInput("capture", capture.id, "has nothing recorded to compare with", errno.ENODATA)
+    try:
+        bios = [bio for bio in capture.bios or () if "queue" in {bio.get("kind"), bio.get("event")}]
+        vecs = [[int(bio["sector"]), [[int(addr), int(n)] for addr, n in bio["bvecs"]]] for bio in bios]
+        events = [(_name(event), event) for event in capture.events or () if _name(event) in _FIELDS]
+        told: list[tuple[Any, list[Any]]] = [
+            (event.get("by"), [name, *(int(event[key]) for key in _FIELDS[name])]) for name, event in events
+        ]
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as bad:
+        what = f"has a broken record: {type(bad).__name__} {bad}".splitlines()[0]
+        raise BadInput("capture", capture.id, what, errno.EINVAL) from None
+    seen = capture.events is not None
+    return Recorded(
+        capture.result,
+        vecs if capture.bios is not None else None,
+        [row[1:] for _, row in told if row[0] == "block_split"] if seen else None,
+        [row[1:] for _, row in told if row[0] == "block_rq_issue"] if seen else None,
+        [row for by, row in told if by == "submitter"] if seen else None,
+        {at for at, bio in enumerate(bios) if bio.get("bvecs_truncated")},
+    )
+
+
+def residual(capture: Capture, predicted: Prediction) -> list[str]:
+    """Return a line for everything that is predicted and was not recorded so, or the other way round.
+
+    Where the order is not certain, requests, splits and the bios of a ring are compared as sets, and events are not.
+    Raises BadInput as `recorded` does.
+    """
+    seen = recorded(capture)
+    lines = [*_differ(capture.id, "result", result_of(capture, predicted), _spelled(capture, seen.result))]
+    bios = _comparable(predicted.bios, seen)
+    loose = not predicted.ordered
+    for name in ("bios", "splits", "requests") if loose else ("bios", "splits", "requests", "events"):
+        mine, theirs = bios if name == "bios" else getattr(predicted, name), getattr(seen, name)
+        if loose and theirs is not None and (name != "bios" or capture.io[0].uring):
+            mine, theirs = sorted(mine, key=repr), sorted(theirs, key=repr)
+        lines += _differ(capture.id, name, mine, theirs)
+    return lines
+
+
+def result_of(capture: Capture, predicted: Prediction) -> list[int | str]:
+    """Return the predicted result as the capture's format spells it: an errno is '-EINVAL', or -22 (+nvme)."""
+    if capture.format.endswith("+nvme"):
+        return list(predicted.result)
+    return [value if value >= 0 else errno_name(-value) for value in predicted.result]
+
+
+def _spelled(capture: Capture, result: list[int | str] | None) -> list[int | str] | None:
+    """Return a recorded result in the spelling of its format: real ones have both."""
+    if result is None or capture.format.endswith("+nvme"):
+        return result
+    return [errno_name(-value) if isinstance(value, int) and value < 0 else value for value in result]
+
+
+def _name(event: dict[str, Any]) -> str:
+    """Return the tracepoint without its group."""
+    return str(event["event"]).rpartition(":")[2]
+
+
+def _comparable(bios: list[list[Any]], seen: Recorded) -> list[list[Any]]:
+    """Return predicted bios as far as recorded ones go: the first vectors, and any address where none is known."""
+    theirs = [vecs for _, vecs in seen.bios or ()]
+    theirs += [[]] * (len(bios) - len(theirs))
+    return [
+        [sector, _as_known(vecs[: len(other)] if at in seen.cut else vecs, other)]
+        for at, ((sector, vecs), other) in enumerate(zip(bios, theirs, strict=False))
+    ]
+
+
+def _as_known(vecs: list[Any], theirs: list[Any]) -> list[list[Any]]:
+    """Return `vecs` with the recorded address where none is predicted, and the length is right."""
+    if all(addr is not None for addr, _ in vecs):
+        return vecs
+    theirs = theirs + [[None, -1]] * (len(vecs) - len(theirs))
+    return [
+        [other[0] if addr is None and other[1] == n else addr, n]
+        for (addr, n), other in zip(vecs, theirs, strict=False)
+    ]
+
+
+def _differ(name: str, part: str, mine: Sequence[Any], theirs: Sequence[Any] | None) -> list[str]:
+    """Return a line for each row of `part` that differs; none where nothing was recorded."""
+    if theirs is None or list(mine) == list(theirs):
+        return []
+    rows = enumerate(zip_longest(mine, theirs, fillvalue=None))
+    lines = [f"{name}: {part}[{at}]: predicted {_text(a)}, recorded {_text(b)}" for at, (a, b) in rows if a != b]
+    more = [f"{name}: {part}: {len(lines) - MOST} more differ"] if len(lines) > MOST else []
+    return lines[:MOST] + more
+
+
+def _text(row: Any) -> str:
+    """Return a request as 8+16, a bio with its first vectors, anything else as it is."""
+    if row is None:
+        return "nothing"
+    if isinstance(row, list) and len(row) == 2 and isinstance(row[1], list):  # noqa: PLR2004 - a bio
+        vecs = ", ".join(f"{addr:#x}+{n}" if addr is not None else f"?+{n}" for addr, n in row[1][:4])
+        return f"sector {row[0]}: {len(row[1])} vectors {vecs}{', ...' * (len(row[1]) > 4)}"  # noqa: PLR2004
+    return "+".join(map(str, row)) if isinstance(row, list) else str(row)
