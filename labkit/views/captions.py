@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from labkit.scatter.payload import run_length
+from labkit.scatter.payload import Range, run_length
 from labkit.trace.trace import Trace
 from labkit.units import SECTOR_SHIFT, human_bytes
 from labkit.views.journey import NEVER, NONE, Io
@@ -84,7 +84,10 @@ def addresses(plan: Layout) -> Iterator[Text]:
     yield from _starts(plan.bus, BUS[0] + 4, address)
     yield from _starts(plan.disk, DISK[0] + 4, lambda addr: f"{addr >> SECTOR_SHIFT:,}")
     if plan.bus:
-        found = [part for com in plan.trip.commands for part in run_length(com.dma)]
+        whose: dict[int, list[Range]] = {}
+        for com in plan.trip.commands:
+            whose.setdefault(com.rq, []).extend(com.dma)
+        found = [part for parts in whose.values() for part in run_length(parts)]
         runs = f"{len(found):,} run" + "s" * (len(found) != 1)
         text = f"{runs}, {human_bytes(sum(n for _, n in found))}"
         yield Text(BUS[0] + 4, plan.bus[-1].bottom + 11, text, 10.5, "mid")

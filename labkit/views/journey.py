@@ -11,10 +11,13 @@ from typing import NamedTuple
 
 from labkit.scatter.payload import cut
 from labkit.trace.events import (
+    BlockBioBackmerge,
+    BlockBioFrontmerge,
     BlockBioQueue,
     BlockGetrq,
     BlockRqComplete,
     BlockRqIssue,
+    BlockRqMerge,
     DeviceDma,
     DeviceStart,
     DmaMap,
@@ -22,6 +25,9 @@ from labkit.trace.events import (
     GupPin,
     GupUnpin,
     IotlbFlush,
+    IoUringComplete,
+    IoUringQueueAsyncWork,
+    IoUringSubmitReq,
     Ranges,
     SysEnter,
     SysExit,
@@ -33,6 +39,8 @@ NEVER = 1 << 30
 """The index of a record that does not come."""
 NONE = -1
 """An address, or a number, that there is not."""
+_APART = 1 << 60
+"""Where in an IO bytes are put that are not its caller's: beyond them all."""
 
 
 class Io(NamedTuple):
@@ -63,7 +71,11 @@ class Pinned(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One request, and the record at which each thing happened to it."""
+    """One request, or what one bio gave to it, and the record at which each thing happened to it.
+
+    Bytes that are neighbours on the device need not be so in the IO, so a request that bios were merged into is told
+    as several, with one number and one tag.
+    """
 
     io: int
     rq: int
@@ -113,26 +125,29 @@ class _Reader:
 
     ios: dict[int, Io] = field(default_factory=dict)
     pins: dict[int, list[Pinned]] = field(default_factory=dict)
-    commands: dict[int, Command] = field(default_factory=dict)
+    commands: dict[int, list[Command]] = field(default_factory=dict)
     bios: dict[int, BlockBioQueue] = field(default_factory=dict)
     stale: list[int] = field(default_factory=list)
     pinned: dict[int, int] = field(default_factory=dict)
     """Bytes pinned so far, by IO."""
+    vectored: set[int] = field(default_factory=set)
+    """IOs whose buffer is in several pieces."""
 
     def read(self, at: int, rec: object) -> None:
         match rec:
-            case SysEnter():
-                self.ios[rec.io] = Io(rec.io, rec.name, rec.buf, rec.nbytes, rec.pos, at)
-            case SysExit() if rec.io in self.ios:
-                self.ios[rec.io] = self.ios[rec.io]._replace(exit=at, ret=rec.ret)
+            case SysEnter() | SysExit() | IoUringSubmitReq() | IoUringComplete() | IoUringQueueAsyncWork():
+                self._call(at, rec)
             case GupPin():
                 self._pin(at, rec)
             case GupUnpin() if rec.token in self.pins:
                 self.pins[rec.token] = [pin._replace(unpin=at) for pin in self.pins[rec.token]]
             case BlockBioQueue():
                 self.bios[rec.bio] = rec
-            case BlockGetrq():
+            case BlockGetrq() | BlockBioBackmerge() | BlockBioFrontmerge():
                 self._command(at, rec)
+            case BlockRqMerge():
+                tag = self._tag(rec.rq)
+                self.commands[rec.rq] += [replace(com, rq=rec.rq, tag=tag) for com in self.commands.pop(rec.other, [])]
             case IotlbFlush():
                 for rq in self.stale:
                     self._set(rq, flush=at)
@@ -140,11 +155,27 @@ class _Reader:
             case _:
                 self._follow(at, rec)
 
+    def _call(
+        self, at: int, rec: SysEnter | SysExit | IoUringSubmitReq | IoUringComplete | IoUringQueueAsyncWork
+    ) -> None:
+        """Note the beginning or the end of an IO; or that a worker does it again, from the start."""
+        match rec:
+            case SysEnter() | IoUringSubmitReq():
+                name = rec.name if isinstance(rec, SysEnter) else f"io_uring_{rec.opcode.lower()}"
+                self.ios[rec.io] = Io(rec.io, name, rec.buf, rec.nbytes, rec.pos, at)
+                self.vectored |= {rec.io} if rec.iov else set()
+            case SysExit() | IoUringComplete() if rec.io in self.ios:
+                ret = rec.ret if isinstance(rec, SysExit) else rec.res
+                self.ios[rec.io] = self.ios[rec.io]._replace(exit=at, ret=ret)
+            case IoUringQueueAsyncWork():
+                self.pins = {token: pins for token, pins in self.pins.items() if pins and pins[0].io != rec.io}
+                self.pinned.pop(rec.io, None)
+
     def _follow(self, at: int, rec: object) -> None:
         """Note what happens to a request that is known."""
         match rec:
             case DmaMap():
-                self._set(rec.rq, map=at, dma=rec.dma)
+                self._map(at, rec)
             case BlockRqIssue():  # served from now on, unless its device says later that it begins later
                 self._set(rec.rq, issue=at, serve=at)
             case DeviceStart():
@@ -159,23 +190,46 @@ class _Reader:
 
     def _set(self, rq: int, **what: object) -> None:
         if rq in self.commands:
-            self.commands[rq] = replace(self.commands[rq], **what)  # type: ignore[arg-type]  # each name is a field
+            self.commands[rq] = [replace(com, **what) for com in self.commands[rq]]  # type: ignore[arg-type]  # each name is a field
+
+    def _map(self, at: int, rec: DmaMap) -> None:
+        """Give each part of a request its device addresses: they are in the order of sectors."""
+        parts = sorted(self.commands.get(rec.rq, []), key=lambda com: com.sector)
+        first = parts[0].sector if parts else 0
+        self.commands[rec.rq] = [
+            replace(com, map=at, dma=cut(rec.dma, com.sector - first << SECTOR_SHIFT, com.nbytes)) for com in parts
+        ]
 
     def _pin(self, at: int, rec: GupPin) -> None:
-        start, va, out = self.pinned.get(rec.io, 0), rec.addr, []
+        start, va, out = self._start(rec), rec.addr, []
         for pa, nbytes in rec.ranges:
             out.append(Pinned(rec.io, start, va, pa, nbytes, rec.policy, at))
             start, va = start + nbytes, va + nbytes
         self.pins[rec.token], self.pinned[rec.io] = out, start
 
-    def _command(self, at: int, rec: BlockGetrq) -> None:
+    def _start(self, rec: GupPin) -> int:
+        """Return which byte of its IO a pin begins with: a hole between two of them was never pinned."""
+        io, before = self.ios.get(rec.io), self.pinned.get(rec.io, 0)
+        if io is not None and rec.io not in self.vectored and io.buf <= rec.addr < io.buf + io.nbytes:
+            return rec.addr - io.buf
+        return before
+
+    def _tag(self, rq: int) -> int:
+        return next((com.tag for com in self.commands.setdefault(rq, [])), NONE)
+
+    def _command(self, at: int, rec: BlockGetrq | BlockBioBackmerge | BlockBioFrontmerge) -> None:
         bio, io = self.bios.get(rec.bio), self.ios.get(rec.io)
-        if bio is not None:
+        if bio is not None and bio.start >= 0:
             start = bio.start + (rec.sector - bio.sector << SECTOR_SHIFT)
+        elif bio is not None:  # memory of the kernel's own, such as the page cache: no byte of the caller's
+            start = _APART + (rec.sector << SECTOR_SHIFT)
         else:
             start = (rec.sector << SECTOR_SHIFT) - (io.pos if io else 0)
-        nbytes = rec.nr_sector << SECTOR_SHIFT
-        self.commands[rec.rq] = Command(rec.io, rec.rq, rec.tag, start, nbytes, rec.sector, at)
+        nbytes, tag = rec.nr_sector << SECTOR_SHIFT, rec.tag if isinstance(rec, BlockGetrq) else self._tag(rec.rq)
+        found = Command(rec.io, rec.rq, tag, start, nbytes, rec.sector, at)
+        if isinstance(rec, BlockGetrq):
+            self.commands[rec.rq] = []
+        self.commands[rec.rq].append(found)
 
 
 def journey(trace: Trace) -> Journey:
@@ -188,7 +242,7 @@ def journey(trace: Trace) -> Journey:
         if not any(pin.io == io.io for pin in phyrs):
             phyrs += _registered(io, reader)
     phyrs.sort(key=lambda pin: (pin.io, pin.start))
-    commands = sorted(reader.commands.values(), key=lambda com: (com.io, com.start))
+    commands = sorted((com for found in reader.commands.values() for com in found), key=lambda com: (com.io, com.start))
     pieces = tuple(piece for io in reader.ios for piece in _pieces(io, phyrs, commands))
     return Journey(tuple(reader.ios.values()), tuple(phyrs), tuple(commands), pieces)
 

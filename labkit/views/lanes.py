@@ -11,19 +11,37 @@ from typing import NamedTuple
 
 from labkit.trace.events import (
     BlkdevDirectIO,
+    BlockBioBackmerge,
+    BlockBioComplete,
+    BlockBioFrontmerge,
     BlockBioQueue,
+    BlockBioRemap,
     BlockGetrq,
+    BlockPlug,
     BlockRqComplete,
+    BlockRqInsert,
     BlockRqIssue,
+    BlockRqMerge,
+    BlockRqRequeue,
     BlockSplit,
+    BlockUnplug,
+    CopyFolio,
     DmaMap,
     DmaUnmap,
     DupMmap,
+    FolioEndIo,
     FolioFlags,
     GupPin,
     GupUnpin,
     Hazard,
+    IomapDioComplete,
+    IomapDioRwBegin,
+    IomapIterDstmap,
     IotlbFlush,
+    IoUringComplete,
+    IoUringQueueAsyncWork,
+    IoUringSubmitReq,
+    IovIterZero,
     LoRwAio,
     MemremapPages,
     MemunmapPages,
@@ -37,6 +55,7 @@ from labkit.trace.events import (
     Munmap,
     NvmeCompleteRq,
     NvmeSetupCmd,
+    PageCacheRaOrder,
     Record,
     SetPtes,
     SplitHugePmd,
@@ -47,7 +66,7 @@ from labkit.trace.events import (
 from labkit.trace.trace import Trace
 from labkit.units import human_bytes
 from labkit.views.fold import HUES, request_hues
-from labkit.views.journey import NEVER, NONE, Journey, journey
+from labkit.views.journey import NEVER, NONE, Command, Journey, journey
 from labkit.views.policies import proposed
 from labkit.views.scales import Tick, scales, ticks
 from labkit.views.shapes import Columns, columns
@@ -60,12 +79,20 @@ PIN_HUE, WAIT_HUE, GREY = HUES, HUES + 1, NONE
 """Hues of bars that belong to no phyr: letting go of pins, waiting, and everything else."""
 
 _LANES = ("system call", "pin", "block file", "block layer", "DMA map", "driver", "device", "complete, unpin")
-_HAZARDS = "hazards"
-"""A lane more, below the others, where somebody got in the way or an invariant broke."""
+_HAZARD, _CACHE = 8, 9
+_MORE: dict[int, tuple[str, tuple[type, ...]]] = {
+    _CACHE: ("page cache", (PageCacheRaOrder, CopyFolio, FolioEndIo)),
+    _HAZARD: ("hazards", (Hazard, Violation)),
+}
+"""Lanes below the others, for those traces that have records of theirs."""
 _DEVICE = _LANES.index("device")
 _MOST_LINES = 16
 """Tags that have a line of their own in the device's lane."""
-_IN_CALL = (GupPin, BlkdevDirectIO, BlockBioQueue, BlockSplit, BlockGetrq, DmaMap, NvmeSetupCmd, LoRwAio, BlockRqIssue)
+_IN_CALL = (
+    GupPin, BlkdevDirectIO, IomapDioRwBegin, IomapIterDstmap, IovIterZero, PageCacheRaOrder, CopyFolio, BlockBioQueue,
+    BlockBioRemap, BlockBioComplete, BlockSplit, BlockPlug, BlockUnplug, BlockBioBackmerge, BlockBioFrontmerge,
+    BlockRqMerge, BlockRqInsert, BlockRqRequeue, BlockGetrq, DmaMap, NvmeSetupCmd, LoRwAio, BlockRqIssue,
+)  # fmt: skip
 _IN_IRQ = (NvmeCompleteRq, DmaUnmap, BlockRqComplete)
 
 Edges = tuple[float, float]
@@ -80,7 +107,14 @@ _STAGE: dict[type, tuple[int, str]] = {
     Mprotect: (0, "mprotect"), DupMmap: (0, "fork"), SetPtes: (0, "map"), ZapPtes: (0, "zap"),
     SplitHugePmd: (0, "split"), MmFilemapAddToPageCache: (0, "cache"), MmFilemapDeleteFromPageCache: (0, "uncache"),
     MemremapPages: (0, "device memory"), MemunmapPages: (0, "unplug"), MmMigratePages: (0, "migrate"),
-    FolioFlags: (0, "flags"), Hazard: (8, "hazard"), Violation: (8, "broken"),
+    FolioFlags: (0, "flags"), Hazard: (_HAZARD, "hazard"), Violation: (_HAZARD, "broken"),
+    IomapDioRwBegin: (2, "direct IO"), IomapIterDstmap: (2, "extent"), IovIterZero: (2, "zeros"),
+    IomapDioComplete: (7, "file done"), BlockBioRemap: (3, "remap"), BlockBioComplete: (3, "bio ends"),
+    BlockPlug: (3, "plug"), BlockUnplug: (3, "unplug"), BlockBioBackmerge: (3, "merge"),
+    BlockBioFrontmerge: (3, "merge"), BlockRqMerge: (3, "merge"), BlockRqInsert: (3, "insert"),
+    BlockRqRequeue: (3, "requeue"), PageCacheRaOrder: (_CACHE, "readahead"), CopyFolio: (_CACHE, "copy"),
+    FolioEndIo: (_CACHE, "folios end"), IoUringSubmitReq: (0, "entry"), IoUringQueueAsyncWork: (0, "worker"),
+    IoUringComplete: (0, "completion"),
 }  # fmt: skip
 """For each record type its lane and what the bar is called."""
 
@@ -118,7 +152,7 @@ def lanes(trace: Trace, trip: Journey | None = None) -> Lanes:
     trip = trip or journey(trace)
     names = tuple(_names(trace))
     rows = tuple(_rows(trip, names))
-    found = sorted([*_stages(trace, trip, rows), *_device(trip, rows), *_calls(trip, rows)])
+    found = sorted([*_stages(trace, trip, _edges(trace, rows)), *_device(trip, rows), *_calls(trip, rows)])
     spans = _join(found)
     places = scales([rec.t for rec in trace.records], LEFT, RIGHT)
     return Lanes(
@@ -136,9 +170,21 @@ def _names(trace: Trace) -> Iterator[str]:
     pins = trace.of(GupPin)
     verb = "get_user_phyrs" if proposed(trace) else "pin_user_pages"
     driver = "loop driver" if trace.of(LoRwAio) else "NVMe driver" if trace.of(NvmeSetupCmd) else "driver"
-    yield from ({"pin": verb if pins else "pin", "driver": driver}.get(name, name) for name in _LANES)
-    if any(isinstance(rec, Hazard | Violation) for rec in trace.records):
-        yield _HAZARDS
+    file = "filesystem" if trace.of(IomapIterDstmap) else "block file"
+    says = {"pin": verb if pins else "pin", "driver": driver, "block file": file}
+    yield from (says.get(name, name) for name in _LANES)
+    yield from (_MORE[lane][0] for lane in _more(trace))
+
+
+def _more(trace: Trace) -> Iterator[int]:
+    """Yield those of the lanes below the others that `trace` has something for."""
+    kinds = {type(rec) for rec in trace.records}
+    yield from (lane for lane, (_, types) in _MORE.items() if not kinds.isdisjoint(types))
+
+
+def _edges(trace: Trace, rows: Sequence[Edges]) -> dict[int, Edges]:
+    """Return the edges of each lane by its number in _STAGE."""
+    return dict(zip([*range(len(_LANES)), *_more(trace)], rows, strict=True))
 
 
 def _rows(trip: Journey, names: Sequence[str]) -> Iterator[Edges]:
@@ -153,9 +199,9 @@ def _tags(trip: Journey) -> list[int]:
     return sorted({com.tag for com in trip.commands})
 
 
-def _stages(trace: Trace, trip: Journey, rows: Sequence[Edges]) -> Iterator[Span]:
+def _stages(trace: Trace, trip: Journey, rows: dict[int, Edges]) -> Iterator[Span]:
     """Yield a bar for each record that begins a stage on a CPU."""
-    whose = {com.rq: (i, hue) for i, (com, hue) in enumerate(zip(trip.commands, request_hues(trip), strict=True))}
+    whose = {com.rq: (i, hue) for i, com, hue in _requests(trip)}
     ends = _ends(trace.records)
     for at, rec in enumerate(trace.records):
         if type(rec) in _STAGE:
@@ -186,12 +232,21 @@ def _ends(records: Sequence[Record]) -> dict[int, int]:
     return {at: end for at, end in ends.items() if not isinstance(records[at], BlockRqIssue)}
 
 
+def _requests(trip: Journey) -> Iterator[tuple[int, Command, int]]:
+    """Yield (index, request, hue), once for each request, however many bios were merged into it."""
+    seen = set[int]()
+    for i, (com, hue) in enumerate(zip(trip.commands, request_hues(trip), strict=True)):
+        if com.rq not in seen:
+            seen.add(com.rq)
+            yield i, com, hue
+
+
 def _device(trip: Journey, rows: Sequence[Edges]) -> Iterator[Span]:
     """Yield two bars for each request, in the row of its tag: waiting in the device, and being served."""
     tags = {tag: i for i, tag in enumerate(_tags(trip))}
     top, bottom = rows[_DEVICE][0] + 3, rows[_DEVICE][1] - 3
     lines = min(max(len(tags), 1), _MOST_LINES)
-    for i, (com, hue) in enumerate(zip(trip.commands, request_hues(trip), strict=True)):
+    for i, com, hue in _requests(trip):
         line = tags[com.tag] * lines // len(tags)
         y, high = top + (bottom - top) * line / lines, (bottom - top) / lines
         edges = y + 0.5, y + high - 0.5

@@ -9,11 +9,11 @@ from labkit.trace.events import (
     BlockGetrq,
     BlockRqComplete,
     BlockRqIssue,
-    BlockSplit,
     DeviceDma,
     DeviceStart,
     DmaMap,
     DmaUnmap,
+    FolioEndIo,
     GupPin,
     GupUnpin,
     IotlbFlush,
@@ -32,6 +32,7 @@ from labkit.trace.events import (
 from labkit.trace.trace import Trace
 from labkit.units import PAGE_SIZE, SECTOR_SHIFT, human_bytes
 from labkit.views.policies import HOW, proposed
+from labkit.views.story_io import TELL_IO
 from labkit.views.story_mm import OURS, TELL_MM
 from labkit.views.words import address, capital, count, errno_name, errno_sentence
 
@@ -69,6 +70,8 @@ def _origin(trace: Trace, rec: Record, *, new: bool) -> str:
     upstream = f"upstream {trace.meta.get('kernel', '')}".strip()
     if isinstance(rec, OURS):
         return "ours"
+    if isinstance(rec, FolioEndIo) and rec.origin == "proposed":
+        return rec.origin
     if isinstance(rec, DeviceStart | DeviceDma):
         return str(told.get("device", "ours"))
     if isinstance(rec, GupUnpin) and "pins" in told:
@@ -119,7 +122,7 @@ def _pin(rec: GupPin) -> str:
 
 def _unpin(rec: GupUnpin) -> str:
     cost = f"{count(rec.atomics, 'atomic operation')}, {count(rec.struct_pages, 'struct page')} touched"
-    return f"The pinned memory is let go of as a whole: {cost}."
+    return f"What was pinned together is let go of together: {cost}."
 
 
 def _bio(rec: BlockBioQueue) -> str:
@@ -172,10 +175,6 @@ def _loop(rec: LoRwAio) -> str:
     return f"The loop driver hands {human_bytes(rec.len)} of request {rec.rq} to its file at byte {rec.pos:,}."
 
 
-def _split(rec: BlockSplit) -> str:
-    return f"The bio is more than the queue takes at once: its front ends at sector {rec.new_sector:,}."
-
-
 def _flush(rec: IotlbFlush) -> str:
     return f"The IOTLB is flushed, {count(rec.syncs, 'time')}: every stale device address is dead."
 
@@ -203,7 +202,6 @@ _TELL: dict[type, tuple[str, str | Callable[[Any], str], Callable[[Any], str]]] 
         lambda rec: f"The block device file takes {human_bytes(rec.nbytes)} by its {rec.path} path.",
     ),
     BlockBioQueue: ("block", "submit_bio_noacct", _bio),
-    BlockSplit: ("block", "bio_split", _split),
     BlockGetrq: ("block", "blk_mq_submit_bio", _getrq),
     DmaMap: ("DMA map", "dma_map_phys", _map),
     DmaUnmap: ("DMA unmap", "dma_unmap_phys", _unmap),
@@ -216,5 +214,6 @@ _TELL: dict[type, tuple[str, str | Callable[[Any], str], Callable[[Any], str]]] 
     NvmeCompleteRq: ("driver", "nvme_complete_rq", _cqe),
     BlockRqComplete: ("block", "blk_mq_end_request", _complete),
     **TELL_MM,
+    **TELL_IO,
 }
 """For each record type: the layer, the kernel's function, and the sentence."""

@@ -5,7 +5,9 @@ from typing import Any
 
 from labkit.scatter.page import STRUCT_PAGE_BYTES
 from labkit.trace.events import (
+    CopyFolio,
     DupMmap,
+    FolioEndIo,
     FolioFlags,
     Hazard,
     MemremapPages,
@@ -14,6 +16,7 @@ from labkit.trace.events import (
     MmFilemapDeleteFromPageCache,
     MmMigratePages,
     Mprotect,
+    PageCacheRaOrder,
     Ranges,
     SetPtes,
     SplitHugePmd,
@@ -80,6 +83,23 @@ def _uncached(rec: MmFilemapDeleteFromPageCache) -> str:
     return f"{human_bytes(_total(rec.ranges))} of a file leave the page cache, which drops its references."
 
 
+def _ahead(rec: PageCacheRaOrder) -> str:
+    what = f"{human_bytes(rec.size << PAGE_SHIFT)} of the file from page {rec.start} on are read ahead"
+    mark = f"; who comes to page {rec.mark} asks for the next" if rec.mark >= 0 else ""
+    return f"{what}, in folios of {human_bytes(PAGE_SIZE << rec.order)} at most{mark}."
+
+
+def _copied(rec: CopyFolio) -> str:
+    way = "from the user into the page cache" if rec.write else "from the page cache to the user"
+    return f"{human_bytes(rec.nbytes)} at byte {rec.pos:,} of the file are copied {way}."
+
+
+def _ended(rec: FolioEndIo) -> str:
+    what = f"The bio finds its {count(rec.folios, 'folio')} again by {count(rec.lookups, 'lookup')}"
+    steps = f" and {count(rec.steps, 'step')} from one to the next" if rec.steps else ""
+    return f"{what}{steps}: they are {'written back' if rec.write else 'read'}."
+
+
 def _remap(rec: MemremapPages) -> str:
     what = f"{human_bytes(rec.len)} of {rec.name} at {address(rec.start)}"
     if not rec.frames:
@@ -123,6 +143,9 @@ TELL_MM: dict[type, tuple[str, str | Callable[[Any], str], Callable[[Any], str]]
     SplitHugePmd: ("memory", "__split_huge_pmd", _split),
     MmFilemapAddToPageCache: ("page cache", "__filemap_add_folio", _cached),
     MmFilemapDeleteFromPageCache: ("page cache", "__filemap_remove_folio", _uncached),
+    PageCacheRaOrder: ("page cache", "page_cache_ra_order", _ahead),
+    CopyFolio: ("page cache", lambda rec: f"copy_folio_{'from' if rec.write else 'to'}_iter", _copied),
+    FolioEndIo: ("page cache", lambda rec: "folio_end_writeback" if rec.write else "folio_end_read", _ended),
     MemremapPages: ("memory", lambda rec: "memremap_pages" if rec.frames else "request_mem_region", _remap),
     MemunmapPages: ("memory", "memunmap_pages", _unmap),
     MmMigratePages: ("memory", "migrate_pages", _migrate),

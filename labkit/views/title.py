@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from labkit.scatter.payload import run_length
-from labkit.trace.events import MmPageAlloc
+from labkit.trace.events import CopyFolio, GupPin, MmPageAlloc
 from labkit.trace.trace import Trace
 from labkit.units import PAGE_SIZE, human_bytes, human_ns
 from labkit.views.captions import device_name, scenario
@@ -25,7 +25,8 @@ def title(trace: Trace, trip: Journey) -> Title:
         return Title("Nothing happened yet", "This trace holds no records: run an IO, and its journey appears here.")
     if not trip.ios:
         return Title("No IO in this trace", f"It holds {count(len(trace), 'record')}, and no system call.")
-    head = _one(trip.ios[0], trip) if len(trip.ios) == 1 else _many(trip)
+    way = _way(trace)
+    head = _one(trip.ios[0], trip, way) if len(trip.ios) == 1 else _many(trip, way)
     return Title(head, _under(trace, trip))
 
 
@@ -38,23 +39,29 @@ def _ranges(trip: Journey) -> str:
     return count(len(run_length([(pin.pa, pin.nbytes) for pin in trip.phyrs])), "physical range")
 
 
-def _one(io: Io, trip: Journey) -> str:
-    what = f"One {human_bytes(io.nbytes)} direct {_kind(io)}"
+def _one(io: Io, trip: Journey, way: str) -> str:
+    what = f"One {human_bytes(io.nbytes)} {way} {_kind(io)}"
     if io.ret is not None and io.ret < 0:
         return f"{what}, ended by {errno_name(io.ret)}"
-    return f"{what}, {_ranges(trip)}"
+    return f"{what}, {_ranges(trip)}" if way == "direct" else f"{what}, through the page cache"
 
 
-def _many(trip: Journey) -> str:
-    kinds = {_kind(io) for io in trip.ios}
-    noun = f"direct {kinds.pop()}" if len(kinds) == 1 else "direct IO"
+def _way(trace: Trace) -> str:
+    """Return 'buffered' for IO that is copied from or to the page cache, else 'direct'."""
+    return "buffered" if trace.of(CopyFolio) and not trace.of(GupPin) else "direct"
+
+
+def _many(trip: Journey, way: str) -> str:
+    kinds = {_kind(io) for io in trip.ios if io.nbytes}
+    noun = f"{way} {kinds.pop()}" if len(kinds) == 1 else f"{way} IO"
     total = human_bytes(sum(io.nbytes for io in trip.ios))
-    return f"{capital(count(len(trip.ios), noun))}, {total}, {_ranges(trip)}"
+    found = _ranges(trip) if way == "direct" else "through the page cache"
+    return f"{capital(count(sum(bool(io.nbytes) for io in trip.ios), noun))}, {total}, {found}"
 
 
 def _under(trace: Trace, trip: Journey) -> str:
     failed = next((io for io in trip.ios if io.ret is not None and io.ret < 0), None)
-    parts = [_how(trip), count(len(trip.commands), "request") + f" to {device_name(trace)}"]
+    parts = [_how(trip), count(len({com.rq for com in trip.commands}), "request") + f" to {device_name(trace)}"]
     if failed:
         said = trace.meta.get("error")
         parts = [f"the system call stopped short: {said if isinstance(said, str) else errno_sentence(failed.ret or 0)}"]

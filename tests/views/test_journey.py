@@ -1,4 +1,15 @@
-from labkit.trace.events import GupPin, GupUnpin, IotlbFlush, SysEnter, SysExit
+from labkit.trace.events import (
+    BlockBioBackmerge,
+    BlockBioQueue,
+    BlockGetrq,
+    BlockRqMerge,
+    DmaMap,
+    GupPin,
+    GupUnpin,
+    IotlbFlush,
+    SysEnter,
+    SysExit,
+)
 from labkit.trace.trace import Trace
 from labkit.views.journey import NEVER, NONE, Command, Io, Piece, Pinned, journey
 
@@ -54,3 +65,41 @@ def test_memory_registered_before_the_io_belongs_to_it():
 def test_an_empty_trace_has_no_journey(traces):
     trip = journey(traces.EMPTY)
     assert (trip.ios, trip.phyrs, trip.commands, trip.pieces) == ((), (), (), ())
+
+
+def test_bios_that_are_merged_have_one_request_and_each_its_own_addresses():
+    """Neighbours on the device, and a hole of 4 KiB between them in the IO."""
+    trip = journey(Trace((
+        SysEnter(0, 1, "pwrite64", 3, 0x7000, 12288, 0),
+        GupPin(1, 1, 1, "page", 0x7000, ((0x4000, 4096),), 1, 1, 1, 16), BlockBioQueue(2, 1, 1, 64, 8, 1, 0),
+        BlockGetrq(3, 1, 1, 1, 5, 64, 8, 1),
+        GupPin(4, 1, 2, "page", 0x9000, ((0x8000, 4096),), 1, 1, 1, 16), BlockBioQueue(5, 1, 2, 72, 8, 1, 8192),
+        BlockBioBackmerge(6, 1, 2, 1, 72, 8, 1), DmaMap(7, 1, 1, ((0xF000, 8192),), (), 1, 0, 0, 16),
+    )))  # fmt: skip
+    assert [(com.rq, com.tag, com.start, com.sector, com.dma) for com in trip.commands] == [
+        (1, 5, 0, 64, ((0xF000, 4096),)), (1, 5, 8192, 72, ((0x1_0000, 4096),)),
+    ]  # fmt: skip
+    assert [(piece.va, piece.pa, piece.dma, piece.lba) for piece in trip.pieces] == [
+        (0x7000, 0x4000, 0xF000, 32768), (0x9000, 0x8000, 0x1_0000, 36864),
+    ]  # fmt: skip
+
+
+def test_a_request_that_is_taken_in_goes_on_under_the_other_ones_tag():
+    trip = journey(Trace((
+        SysEnter(0, 1, "pwrite64", 3, 0x7000, 8192, 0), BlockGetrq(1, 1, 1, 1, 5, 0, 8, 1),
+        BlockGetrq(2, 1, 2, 2, 6, 8, 8, 1), BlockRqMerge(3, 1, 1, 2, 6, 0, 16),
+    )))  # fmt: skip
+    assert [(com.rq, com.tag, com.start) for com in trip.commands] == [(1, 5, 0), (1, 5, 4096)]
+
+
+def test_memory_of_the_page_cache_is_no_byte_of_the_callers_buffer():
+    trip = journey(Trace((
+        SysEnter(0, 1, "pread64", 3, 0x7000, 8192, 0), BlockBioQueue(1, 1, 1, 0, 16, 2, -1),
+        BlockGetrq(2, 1, 1, 1, 0, 0, 16, 2),
+    )))  # fmt: skip
+    assert [(piece.va, piece.pa, piece.lba, piece.nbytes) for piece in trip.pieces] == [(NONE, NONE, 0, 8192)]
+
+
+def test_a_request_that_nobody_saw_begin_breaks_nothing():
+    trip = journey(Trace((BlockBioBackmerge(0, 1, 1, 9, 0, 8, 1), DmaMap(1, 1, 8, (), (), 0, 0, 0, 0))))
+    assert [(com.rq, com.tag) for com in trip.commands] == [(9, NONE)]

@@ -2,7 +2,14 @@
 
 from itertools import pairwise
 
-from labkit.trace.events import Hazard, SetPtes, Violation
+from labkit.trace.events import (
+    BlockBioBackmerge,
+    CopyFolio,
+    Hazard,
+    IomapIterDstmap,
+    SetPtes,
+    Violation,
+)
 from labkit.trace.trace import Trace
 from labkit.views.lanes import GREY, MOST_SPANS, PIN_HUE, WAIT_HUE, lanes
 
@@ -88,3 +95,21 @@ def test_hazards_have_a_lane_of_their_own_below_the_others(small):
     assert picture.names[-1][1] == "hazards"
     assert bars(picture) == [(0, 0, 0, "map", GREY), (8, 1, 1, "hazard", PIN_HUE), (8, 2, 2, "broken", PIN_HUE)]
     assert len(lanes(small).names) == 8
+
+
+def test_files_and_the_page_cache_have_lanes_where_they_are_used(small):
+    records = (IomapIterDstmap(0, 1, 12, 0, 0, 4096, "mapped"), CopyFolio(5, 1, 0, 4096, write=False))
+    picture = lanes(Trace((*records, Hazard(9, 1, "munmap", ""))))
+    names = [name for _, name in picture.names]
+    assert (names[2], names[-2:]) == ("filesystem", ["page cache", "hazards"])
+    assert bars(picture) == [(2, 0, 1, "extent", GREY), (8, 2, 2, "hazard", PIN_HUE), (9, 1, 1, "copy", GREY)]
+    tops = dict(zip(picture.spans["lane"], picture.spans["top"], strict=True))
+    assert tops[9] < tops[8]
+    assert "page cache" not in [name for _, name in lanes(small).names]
+
+
+def test_a_request_has_one_bar_in_the_device_however_many_bios_it_has(small):
+    grown = list(small.records)
+    grown.insert(7, BlockBioBackmerge(360, 1, 1, 1, 32, 8, 1))
+    served = [label for *_, label, _ in bars(lanes(Trace(tuple(grown)))) if label == "request 1"]
+    assert served == ["request 1"]

@@ -38,7 +38,7 @@ def test_each_record_is_one_sentence(small):
         "The completion of command 0 is seen: success.",
         "The device addresses of request 1 are given back, yet stay in the IOTLB until it is flushed.",
         "Request 1 is done, and tag 0 is free.",
-        "The pinned memory is let go of as a whole: two atomic operations, no struct pages touched.",
+        "What was pinned together is let go of together: two atomic operations, no struct pages touched.",
         "pread64 returns 12,288 bytes.",
     ]
 

@@ -1,4 +1,4 @@
-from labkit.trace.events import MmPageAlloc
+from labkit.trace.events import CopyFolio, MmPageAlloc, SysEnter, SysExit
 from labkit.trace.trace import Trace
 from labkit.views.journey import journey
 from labkit.views.title import title
@@ -49,3 +49,11 @@ def test_the_folios_are_those_that_came_whatever_the_scenario_asked_for(small):
     assert "folios of 64 KiB." in told(Trace(large, small.memory, small.meta)).under
     none = tuple(rec for rec in small.records if not isinstance(rec, MmPageAlloc))
     assert "folios" not in told(Trace(none, small.memory, small.meta)).under
+
+
+def test_what_goes_through_the_page_cache_is_not_called_direct():
+    trace = Trace((
+        SysEnter(0, 1, "pread64", 3, 0x7000, 4096, 0), CopyFolio(5, 1, 0, 4096, write=False),
+        SysExit(9, 1, "pread64", 4096),
+    ))  # fmt: skip
+    assert title(trace, journey(trace)).head == "One 4 KiB buffered read, through the page cache"
