@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from labkit.views.steps import Step
-from labkit.widgets import pins, walk, zones
+from labkit.widgets import extents, pins, requests, split, walk, zones
 from labkit.widgets.scene import Scene, item, standalone
 from labkit.widgets.theme import DARK, LIGHT, contrast
 
@@ -17,6 +17,9 @@ MADE = {
     "zones": lambda: zones.Zones(*zones.sample(), theme="dark"),
     "walk": lambda: walk.Walk(*walk.sample(), theme="dark"),
     "pins": lambda: pins.Pins(pins.sample(), theme="dark"),
+    "extents": lambda: extents.Extents(extents.sample(), theme="dark"),
+    "requests": lambda: requests.Requests(requests.sample(), theme="dark"),
+    "split": lambda: split.Split(*split.sample(), theme="dark"),
 }
 
 
