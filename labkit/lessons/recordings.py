@@ -17,7 +17,7 @@ def real_or_recorded(name: str) -> Trace:
     try:
         with Machine(**RECORDINGS[name]) as machine:
             machine.run()
-            print(f"Run just now on {machine.file.bdev.name}, a real loop device of this machine.")  # noqa: T201
+            print(f"Run just now on {machine.disk}, a real loop device of this machine.")  # noqa: T201
             return machine.trace
     except NotAllowed as bad:
         trace = load(DATA / "recordings" / f"{name}.json.gz")
