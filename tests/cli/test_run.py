@@ -44,7 +44,7 @@ def loops_over(place):
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        ("--system iov", "scenario: system='iov': input should be 'phyr' or 'page' (-EINVAL)"),
+        ("--system iov", "scenario: system='iov': input should be 'phyr', 'page' or 'unified' (-EINVAL)"),
         ("--device floppy", "scenario: device='floppy': input should be 'nvme' or 'loop' (-EINVAL)"),
         ("--op trim", "scenario: op='trim': input should be 'read' or 'write' (-EINVAL)"),
         ("--size big", "scenario: size='big': could not parse value and unit from byte string (-EINVAL)"),
@@ -59,11 +59,11 @@ def loops_over(place):
         ("--skew 5000", "scenario: skew='5000': input should be less than 4096 (-EINVAL)"),
         ("--count 0", "scenario: count='0': input should be greater than or equal to 1 (-EINVAL)"),
         (
-            "--offset 16GiB",
+            "--offset 16GiB --fs ext4",
             "scenario: offset=17179869184 + size=1048576 ends beyond the device of 16 GiB (DIO-1) (-EINVAL)",
         ),
         (
-            "--offset 16GiB --op write",
+            "--offset 16GiB --op write --fs xfs",
             "scenario: offset=17179869184 + size=1048576 ends beyond the device of 16 GiB (DIO-1) (-ENOSPC)",
         ),
         ("--scenario none.toml", "scenario: none.toml cannot be read: No such file or directory (-ENOENT)"),
@@ -82,8 +82,16 @@ def test_what_cannot_be_run_is_one_sentence_and_exit_code_2(args, sentence):
     [
         ("--size 513", "pread64: count=513 is not a multiple of 512 (O_DIRECT, DIO-3) (-EINVAL)"),
         ("--offset 100", "pread64: pos=100 is not a multiple of 512 (O_DIRECT, DIO-3) (-EINVAL)"),
-        ("--skew 3", "pread64: buf=0x7f0000000003 is not a multiple of 4 (O_DIRECT, DIO-3) (-EINVAL)"),
-        ("--skew 3 --system page", "block: vector {skewed} is not a multiple of 4 (SPLIT-3) (-EINVAL)"),
+        ("--skew 3", "pread64: buf=0x7f0000000003 is not a multiple of 4 (O_DIRECT, ITER-5) (-EINVAL)"),
+        (
+            "--fs ext4 --size 5000 --limit dma_alignment=511",
+            "pread64: length=5000 at buf=0x7f0000000000 is not a multiple of 512 (O_DIRECT, ITER-5) (-EINVAL)",
+        ),
+        ("--skew 3 --system page --kernel 6.18", "block: vector {skewed} is not a multiple of 4 (SPLIT-3) (-EINVAL)"),
+        (
+            "--skew 3 --system page",
+            "gup: buf=0x7f0000000003 is not a multiple of 4 (O_DIRECT, ITER-5) (-EINVAL)",
+        ),
         ("--buffer unmapped", "gup: addr=0x7e0000000000 is not mapped (MM-4) (-EFAULT)"),
         (
             "--buffer readonly --system page",
@@ -163,9 +171,11 @@ def test_a_report_is_complete():
     }  # fmt: skip
     assert report["sim_ns"] == 23411
     assert report["scenario"] == {
-        "version": 1, "system": "phyr", "device": "nvme", "op": "write", "size": 8192, "offset": 0, "folio": "4KiB",
-        "fragmentation": 1.0, "iommu": "strict", "ram": 4294967296, "seed": 1, "buffer": "mapped", "skew": 0,
-        "count": 1, "pin": None, "chunk": 0, "hazard": None, "at": "DeviceStart", "check": False,
+        "version": 1, "system": "phyr", "kernel": "7.3", "device": "nvme", "op": "write", "size": 8192, "offset": 0,
+        "folio": "4KiB", "fragmentation": 1.0, "iommu": "strict", "ram": 4294967296, "seed": 1, "buffer": "mapped",
+        "skew": 0, "count": 1, "fs": "raw", "extents": "mapped", "scatter": 0.0, "direct": True, "api": "pread",
+        "pieces": 1, "flags": "", "sched": "none", "stack": "none", "limits": {}, "completion": "phys_to_folio",
+        "pin": None, "chunk": 0, "hazard": None, "at": "DeviceStart", "check": False,
     }  # fmt: skip
 
 
