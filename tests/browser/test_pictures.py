@@ -4,20 +4,27 @@ from functools import cache
 
 import pytest
 
-from labkit.widgets import pins, walk, zones
+from labkit.widgets import extents, pins, requests, split, walk, zones
 from labkit.widgets.scene import standalone
 
 pytestmark = pytest.mark.browser
 
 LOCAL = ("file:", "data:", "blob:")
-SCENES = {"zones": lambda: zones.scene(*zones.sample()), "walk": lambda: walk.scene(*walk.sample()),
-          "pins": lambda: pins.scene(pins.sample())}  # fmt: skip
+SCENES = {
+    "zones": lambda: zones.scene(*zones.sample()),
+    "walk": lambda: walk.scene(*walk.sample()),
+    "pins": lambda: pins.scene(pins.sample()),
+    "extents": lambda: extents.scene(extents.sample()),
+    "requests": lambda: requests.scene(requests.sample()),
+    "split": lambda: split.scene(*split.sample()),
+}
+ACTS = {"extents": "timed.js", "requests": "timed.js", "split": "timed.js"}
 
 
 @cache
 def written(name):
     """Return the page of a picture's sample; making it takes longer than showing it."""
-    return standalone(SCENES[name](), f"{name}.js")
+    return standalone(SCENES[name](), ACTS.get(name, f"{name}.js"))
 
 
 @pytest.fixture
