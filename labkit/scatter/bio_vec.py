@@ -30,15 +30,16 @@ class BioVecs(Sequence[BioVec]):
     of a long table costs two searches, and a bio_vec is made when somebody reads it.
     """
 
-    __slots__ = ("nbytes", "vecs")
+    __slots__ = ("cls", "nbytes", "vecs")
 
     vecs: Ranges
     """The (physical address, length) of each bio_vec."""
     nbytes: int
     """The length in bytes."""
 
-    def __init__(self, vecs: Ranges) -> None:
-        """Take the physical (addr, len) of each bio_vec."""
+    def __init__(self, vecs: Ranges, cls: MemoryClass = RAM) -> None:
+        """Take the physical (addr, len) of each bio_vec, all of class `cls`: RAM, or a PCI device's that has pages."""
+        self.cls = cls
         if len(vecs) <= FEW:
             self.vecs = tuple(vecs)
             self.nbytes = sum([nbytes for _, nbytes in self.vecs])
@@ -47,19 +48,14 @@ class BioVecs(Sequence[BioVec]):
             self.vecs, self.nbytes = columns, columns.nbytes
 
     @classmethod
-    def of(cls, ranges: Iterable[Range]) -> Self:
-        """Return one bio_vec for each physical (addr, len)."""
-        return cls(tuple(ranges))
-
-    @property
-    def cls(self) -> MemoryClass:
-        """RAM: what has a struct page here is nothing else."""
-        return RAM
+    def of(cls, ranges: Iterable[Range], kind: MemoryClass = RAM) -> Self:
+        """Return one bio_vec for each physical (addr, len); all of them are of class `kind`."""
+        return cls(tuple(ranges), kind)
 
     @property
     def classes(self) -> tuple[tuple[MemoryClass, int], ...]:
-        """One stretch of RAM."""
-        return ((RAM, self.nbytes),)
+        """One stretch: a bio never mixes two (BIO-2)."""
+        return ((self.cls, self.nbytes),)
 
     @property
     def struct_pages(self) -> int:
@@ -70,7 +66,7 @@ class BioVecs(Sequence[BioVec]):
         """Return bytes [start, start + nbytes); as a bio clone does, it keeps no pin of its own."""
         if start == 0 and nbytes >= self.nbytes:
             return self
-        return type(self)(cut(self.vecs, start, nbytes))
+        return type(self)(cut(self.vecs, start, nbytes), self.cls)
 
     def __len__(self) -> int:
         return len(self.vecs)
@@ -81,7 +77,7 @@ class BioVecs(Sequence[BioVec]):
     def __getitem__(self, index: builtins.slice) -> Self: ...
     def __getitem__(self, index: int | builtins.slice) -> BioVec | Self:
         if isinstance(index, slice):
-            return type(self)(self.vecs[index])
+            return type(self)(self.vecs[index], self.cls)
         return _bio_vec(*self.vecs[index])
 
     def __iter__(self) -> Iterator[BioVec]:
@@ -89,7 +85,7 @@ class BioVecs(Sequence[BioVec]):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, BioVecs):
-            return self.vecs == other.vecs
+            return self.vecs == other.vecs and self.cls == other.cls
         if isinstance(other, tuple):
             return len(self) == len(other) and all(map(eq, self, other))
         return NotImplemented

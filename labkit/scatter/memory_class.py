@@ -2,11 +2,13 @@
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["ram", "mmio", "foreign"]
+Kind = Literal["ram", "mmio", "foreign", "dma"]
 
 
 class MemoryClass(NamedTuple):
-    """RAM, the MMIO of one provider (a device's BAR), or memory of another machine whose addresses are final.
+    """RAM, the MMIO of one provider (a device's BAR), memory of another machine whose addresses are final, or DMA.
+
+    `dma`: memory that one device, the provider, knows by its own addresses already (DMABUF-4).
 
     A value: two of the same kind and provider are one class; ranges of two classes never join.
     """

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from labkit.trace.events import (
+    AtaQcIssue,
     BlockBioBackmerge,
     BlockBioFrontmerge,
     BlockBioQueue,
@@ -16,10 +17,13 @@ from labkit.trace.events import (
     GupPin,
     GupUnpin,
     IomapIterDstmap,
+    IotlbFill,
     IotlbFlush,
     IovIterZero,
     NvmeSetupCmd,
+    PmemSubmitBio,
     Record,
+    VirtqueueAdd,
 )
 
 LAYERS: dict[str, tuple[str, ...]] = {
@@ -27,10 +31,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "dio": ("descriptors", "descriptor_bytes", "conversions"),
     "fs": ("extents", "zeroed_bytes"),
     "block": ("bios", "vectors", "splits", "merges", "requests", "segments"),
-    "dma": ("maps", "conversions", "struct_pages", "descriptor_bytes", "iotlb_syncs"),
-    "driver": ("commands", "prps", "descriptor_bytes"),
+    "dma": (
+        "maps", "conversions", "struct_pages", "descriptor_bytes", "iotlb_syncs", "ioptes", "iotlb_hits",
+        "iotlb_misses", "bounced_bytes",
+    ),
+    "driver": ("commands", "prps", "entries", "descriptor_bytes", "copied_bytes"),
     "device": ("transfers", "bytes"),
-}
+}  # fmt: skip
 """The floors of the descent, and what is counted on each. Below dio nobody should have to touch a struct page."""
 BELOW_DIO = ("fs", "block", "dma", "driver", "device")
 
@@ -38,8 +45,9 @@ BELOW_DIO = ("fs", "block", "dma", "driver", "device")
 def layers(records: Iterable[Record]) -> dict[str, dict[str, int]]:
     """Return, for each of LAYERS, its meters; 0 where nothing was counted.
 
-    `dio.descriptors` are the ranges or vectors that describe the memory, `dio.conversions` pages that were folded into
-    vectors, `dma.conversions` vectors that were turned into addresses; sizes are bytes.
+    `dio.descriptors` are the ranges or vectors that are made for the memory, `dio.conversions` pages that were folded
+    into vectors, `dma.conversions` vectors turned into addresses; `driver.prps` are those of NVMe, or what its
+    SGLs hold, `driver.entries` those of virtio's and AHCI's tables; sizes are bytes.
     """
     sums: Counter[tuple[str, str]] = Counter()
     for rec in records:
@@ -76,20 +84,35 @@ def _counts(rec: Record) -> Iterable[tuple[str, str, int]]:  # noqa: PLR0911 - o
 def _of_pin(rec: GupPin) -> Iterable[tuple[str, str, int]]:
     yield from (("gup", "calls", 1), ("gup", "ptes", rec.ptes), ("gup", "atomics", rec.atomics))
     yield from (("gup", "struct_pages", rec.struct_pages), ("gup", "cache_lines", rec.cache_lines))
-    yield from (("gup", "faults", rec.faults), ("dio", "descriptors", len(rec.ranges)))
+    made = len(rec.ranges) if rec.ptes or rec.descriptor_bytes else 0  # what is registered has its list (DIO-7)
+    yield from (("gup", "faults", rec.faults), ("dio", "descriptors", made))
     yield from (("dio", "descriptor_bytes", rec.descriptor_bytes), ("dio", "conversions", rec.struct_pages))
 
 
 def _below(rec: Record) -> Iterable[tuple[str, str, int]]:
     """Return what driver, DMA and device tell."""
     match rec:
-        case DmaMap():
-            yield from (("dma", "maps", rec.maps), ("dma", "conversions", rec.conversions))
-            yield from (("dma", "struct_pages", rec.struct_pages), ("dma", "descriptor_bytes", rec.descriptor_bytes))
-        case DmaUnmap() | IotlbFlush():
-            yield "dma", "iotlb_syncs", rec.syncs
+        case DmaMap() | DmaUnmap() | IotlbFlush() | IotlbFill():
+            yield from (("dma", name, value) for name, value in _dma(rec).items())
         case NvmeSetupCmd():
             yield from (("driver", "commands", 1), ("driver", "prps", rec.prps))
             yield "driver", "descriptor_bytes", rec.descriptor_bytes
+        case VirtqueueAdd() | AtaQcIssue():
+            yield from (("driver", "commands", 1), ("driver", "entries", rec.entries))
+            yield "driver", "descriptor_bytes", rec.descriptor_bytes
+        case PmemSubmitBio():
+            yield "driver", "copied_bytes", rec.len
         case DeviceDma():
             yield from (("device", "transfers", 1), ("device", "bytes", rec.len))
+
+
+def _dma(rec: DmaMap | DmaUnmap | IotlbFlush | IotlbFill) -> dict[str, int]:
+    match rec:
+        case DmaMap():
+            names = ("maps", "conversions", "struct_pages", "descriptor_bytes", "ioptes")
+            return {name: getattr(rec, name) for name in names} | {"bounced_bytes": rec.bounced}
+        case DmaUnmap():
+            return {"iotlb_syncs": rec.syncs, "bounced_bytes": rec.bounced}
+        case IotlbFlush():
+            return {"iotlb_syncs": rec.syncs}
+    return {"iotlb_hits": rec.hits, "iotlb_misses": rec.misses}

@@ -5,14 +5,17 @@ from dataclasses import asdict, dataclass
 
 from labkit.scatter.range_array import RangeArray
 from labkit.trace.events import (
+    AtaQcIssue,
     DmaMap,
     DmaUnmap,
     GupPin,
     GupUnpin,
+    IotlbFill,
     IotlbFlush,
     NvmeSetupCmd,
     Ranges,
     Record,
+    VirtqueueAdd,
 )
 
 
@@ -27,6 +30,12 @@ class Meters:
     """Elements copied from one scatter-gather type into another between the pin and the DMA mapping."""
     dma_maps: int = 0
     iotlb_syncs: int = 0
+    ioptes: int = 0
+    """IOMMU page table entries written."""
+    iotlb_hits: int = 0
+    iotlb_misses: int = 0
+    bounced_bytes: int = 0
+    """Bytes copied into bounce buffers, and out of them again."""
 
     def add(self, rec: Record) -> None:
         """Add what `rec` says."""
@@ -44,10 +53,24 @@ class Meters:
                 self.struct_pages_touched += rec.struct_pages
                 self.conversions += rec.conversions
                 self.dma_maps += rec.maps
-            case NvmeSetupCmd():
+                self.ioptes += rec.ioptes
+                self.bounced_bytes += rec.bounced
+            case NvmeSetupCmd() | VirtqueueAdd() | AtaQcIssue():
                 self.descriptor_bytes += rec.descriptor_bytes
-            case DmaUnmap() | IotlbFlush():
+            case _:
+                self._undo(rec)
+
+    def _undo(self, rec: Record) -> None:
+        """Add what the IOMMU tells, and what the unmap took."""
+        match rec:
+            case DmaUnmap():
                 self.iotlb_syncs += rec.syncs
+                self.bounced_bytes += rec.bounced
+            case IotlbFlush():
+                self.iotlb_syncs += rec.syncs
+            case IotlbFill():
+                self.iotlb_hits += rec.hits
+                self.iotlb_misses += rec.misses
 
     def as_dict(self) -> dict[str, int]:
         """Return the sums by name."""

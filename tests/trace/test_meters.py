@@ -1,5 +1,16 @@
 from labkit.scatter.range_array import RangeArray
-from labkit.trace.events import DmaMap, DmaUnmap, GupPin, GupUnpin, IotlbFlush, NvmeSetupCmd, SysExit
+from labkit.trace.events import (
+    AtaQcIssue,
+    DmaMap,
+    DmaUnmap,
+    GupPin,
+    GupUnpin,
+    IotlbFill,
+    IotlbFlush,
+    NvmeSetupCmd,
+    SysExit,
+    VirtqueueAdd,
+)
 from labkit.trace.meters import Meters, Pins, meters, pins
 
 PIN = GupPin(0, 1, 1, "page", 0x7F00_0000_0000, ((0x7000, 4096), (0x21000, 4096)), 2, 2, 2, 64)
@@ -16,12 +27,22 @@ def test_nothing_costs_nothing():
 def test_each_record_adds_what_it_says():
     assert meters([PIN]).as_dict() == {
         "descriptor_bytes": 64, "pin_atomics": 2, "struct_pages_touched": 2, "conversions": 2, "dma_maps": 0,
-        "iotlb_syncs": 0,
+        "iotlb_syncs": 0, "ioptes": 0, "iotlb_hits": 0, "iotlb_misses": 0, "bounced_bytes": 0,
     }  # fmt: skip
     assert meters([UNPIN]) == Meters(pin_atomics=2, struct_pages_touched=2)
     assert meters([MAP]) == Meters(descriptor_bytes=16, struct_pages_touched=2, conversions=2, dma_maps=2)
     assert meters([SETUP]) == Meters(descriptor_bytes=256)
     assert meters([DmaUnmap(5, 1, 1, 1, stale=False), IotlbFlush(8, 0, 3)]) == Meters(iotlb_syncs=4)
+    assert meters([IotlbFill(5, 1, 1, ((0, 4096),), (), 3, 1)]) == Meters(iotlb_hits=3, iotlb_misses=1)
+    assert meters([VirtqueueAdd(3, 1, 1, 0, 0, 8192, True, 3, 64, "", "")]) == Meters(descriptor_bytes=64)
+    assert meters([AtaQcIssue(3, 1, 1, 0, 0, 8192, 2, 80, "", "")]) == Meters(descriptor_bytes=80)
+
+
+def test_a_bounce_is_counted_on_both_ways():
+    there = MAP._replace(bounced=4096, ioptes=2)
+    back = DmaUnmap(5, 1, 1, 0, stale=False, bounced=4096)
+    found = meters([there, back])
+    assert (found.bounced_bytes, found.ioptes) == (8192, 2)
 
 
 def test_a_run_is_the_sum_of_its_records():

@@ -38,7 +38,7 @@ def test_a_run_in_numbers():
         },
         "meters": {
             "descriptor_bytes": 144, "pin_atomics": 5, "struct_pages_touched": 6, "conversions": 4, "dma_maps": 1,
-            "iotlb_syncs": 0,
+            "iotlb_syncs": 0, "ioptes": 0, "iotlb_hits": 0, "iotlb_misses": 0, "bounced_bytes": 0,
         },
         "sim_ns": 200,
     }  # fmt: skip

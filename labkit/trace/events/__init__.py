@@ -8,6 +8,7 @@ in bytes.
 
 from labkit.scatter.payload import Ranges
 from labkit.trace.events.block import (
+    BlkMqRqTimedOut,
     BlockBioBackmerge,
     BlockBioComplete,
     BlockBioFrontmerge,
@@ -25,9 +26,24 @@ from labkit.trace.events.block import (
     DmaMap,
     DmaUnmap,
     IotlbFlush,
+    SwiotlbBounced,
 )
 from labkit.trace.events.cache import CopyFolio, FolioEndIo, PageCacheRaOrder
-from labkit.trace.events.device import DeviceDma, DeviceStart, LoRwAio, NvmeCompleteRq, NvmeSetupCmd
+from labkit.trace.events.device import (
+    AtaQcCompleteDone,
+    AtaQcIssue,
+    DeviceDma,
+    DeviceStart,
+    Fault,
+    IoPageFault,
+    IotlbFill,
+    LoRwAio,
+    NvmeCompleteRq,
+    NvmeSetupCmd,
+    PmemSubmitBio,
+    VirtblkDone,
+    VirtqueueAdd,
+)
 from labkit.trace.events.io import (
     BlkdevDirectIO,
     GupPin,
@@ -64,6 +80,9 @@ from labkit.trace.events.memory import (
 
 __all__ = [
     "RECORDS",
+    "AtaQcCompleteDone",
+    "AtaQcIssue",
+    "BlkMqRqTimedOut",
     "BlkdevDirectIO",
     "BlockBioBackmerge",
     "BlockBioComplete",
@@ -85,17 +104,20 @@ __all__ = [
     "DmaMap",
     "DmaUnmap",
     "DupMmap",
+    "Fault",
     "FolioEndIo",
     "FolioFlags",
     "GupPin",
     "GupUnpin",
     "Hazard",
+    "IoPageFault",
     "IoUringComplete",
     "IoUringQueueAsyncWork",
     "IoUringSubmitReq",
     "IomapDioComplete",
     "IomapDioRwBegin",
     "IomapIterDstmap",
+    "IotlbFill",
     "IotlbFlush",
     "IovIterZero",
     "LoRwAio",
@@ -112,13 +134,17 @@ __all__ = [
     "NvmeCompleteRq",
     "NvmeSetupCmd",
     "PageCacheRaOrder",
+    "PmemSubmitBio",
     "Ranges",
     "Record",
     "SetPtes",
     "SplitHugePmd",
+    "SwiotlbBounced",
     "SysEnter",
     "SysExit",
     "Violation",
+    "VirtblkDone",
+    "VirtqueueAdd",
     "ZapPtes",
 ]
 
@@ -131,8 +157,9 @@ Record = (
     | IoUringSubmitReq | IoUringQueueAsyncWork | IoUringComplete
     | BlockBioQueue | BlockBioRemap | BlockBioComplete | BlockSplit | BlockPlug | BlockUnplug
     | BlockBioBackmerge | BlockBioFrontmerge | BlockRqInsert | BlockRqMerge | BlockRqRequeue | BlockGetrq
-    | DmaMap | DmaUnmap | IotlbFlush | BlockRqIssue | NvmeSetupCmd
-    | LoRwAio | DeviceStart | DeviceDma | NvmeCompleteRq | BlockRqComplete
+    | DmaMap | SwiotlbBounced | DmaUnmap | IotlbFlush | BlockRqIssue | NvmeSetupCmd | VirtqueueAdd | AtaQcIssue
+    | PmemSubmitBio | LoRwAio | DeviceStart | IotlbFill | IoPageFault | DeviceDma | NvmeCompleteRq | VirtblkDone
+    | AtaQcCompleteDone | BlkMqRqTimedOut | Fault | BlockRqComplete
 )  # fmt: skip
 
 RECORDS: dict[str, type[Record]] = {cls.__name__: cls for cls in Record.__args__}

@@ -149,7 +149,9 @@ class DmaMap(NamedTuple):
     """The memory of a request becomes addresses for its device: `phys` in, `dma` out.
 
     `maps`: mapping operations; `conversions`: elements copied from one scatter-gather type into another on the way;
-    `struct_pages`: struct pages read to find the addresses; `descriptor_bytes`: what is kept for the unmap.
+    `struct_pages`: struct pages read to find the addresses; `descriptor_bytes`: what is kept for the unmap; `how`: phys
+    (range by range), iova (one range of device addresses), sg (a scatterlist), bus (a peer's own addresses) or
+    premapped; `ioptes`: IOMMU page table entries written; `bounced`: bytes copied into bounce buffers.
     """
 
     t: int
@@ -161,16 +163,45 @@ class DmaMap(NamedTuple):
     conversions: int
     struct_pages: int
     descriptor_bytes: int
+    how: str = "phys"
+    ioptes: int = 0
+    bounced: int = 0
 
 
 class DmaUnmap(NamedTuple):
-    """The device addresses of a request are given back; `stale` ones stay in the IOTLB until a flush (lazy)."""
+    """The device addresses of a request are given back; `stale` ones stay in the IOTLB until a flush (lazy).
+
+    `bounced`: bytes copied back out of bounce buffers (SWI-3).
+    """
 
     t: int
     io: int
     rq: int
     syncs: int
     stale: bool
+    bounced: int = 0
+
+
+class SwiotlbBounced(NamedTuple):
+    """`len` bytes at physical `phys` are bounced: the device is given `slot`, a physical address of the pool instead.
+
+    No request is known where that happens (`io` 0, as in the kernel): it is the next one to be mapped.
+    """
+
+    t: int
+    io: int
+    phys: int
+    slot: int
+    len: int
+
+
+class BlkMqRqTimedOut(NamedTuple):
+    """A request was with its driver for too long: `action` is what the driver does about it. The function's name."""
+
+    t: int
+    io: int
+    rq: int
+    action: str
 
 
 class IotlbFlush(NamedTuple):

@@ -2,9 +2,15 @@
 
 from typing import NamedTuple
 
+from labkit.scatter.payload import Ranges
+
 
 class NvmeSetupCmd(NamedTuple):
-    """The NVMe driver has written a submission queue entry: `sqe` is its 64 bytes in hex, `prps` counts its PRPs."""
+    """The NVMe driver has written a submission queue entry: `sqe` is its 64 bytes in hex.
+
+    `prps` counts its PRPs, or the descriptors of its SGL; `encoding` is prp, sgl1 (one inline) or sgl (a list).
+    `lists`: "address:bytes" of each PRP list or SGL in memory, spaces between; in hex, the first 512 bytes of each.
+    """
 
     t: int
     io: int
@@ -17,6 +23,78 @@ class NvmeSetupCmd(NamedTuple):
     prps: int
     descriptor_bytes: int
     sqe: str
+    encoding: str = "prp"
+    lists: str = ""
+
+
+class VirtqueueAdd(NamedTuple):
+    """virtio-blk has put a chain into its ring: `head` is its slot. The function: virtqueue_add_sgs; no tracepoint.
+
+    `descs`: the descriptors, 16 bytes each, in hex: of the table if it is `indirect` (one slot), else of the ring.
+    `header`: the 16 bytes that say what is to be done, in hex.
+    """
+
+    t: int
+    io: int
+    rq: int
+    head: int
+    sector: int
+    len: int
+    indirect: bool
+    entries: int
+    descriptor_bytes: int
+    header: str
+    descs: str
+
+
+class VirtblkDone(NamedTuple):
+    """virtio-blk sees a used element: `status` is the byte that the device wrote, 0 for success, `len` bytes written.
+
+    The function; no tracepoint.
+    """
+
+    t: int
+    io: int
+    rq: int
+    head: int
+    status: int
+    len: int
+
+
+class AtaQcIssue(NamedTuple):
+    """AHCI has built a command in slot `tag`: `fis` are its 20 bytes, `prdt` the entries of 16 bytes each, in hex."""
+
+    t: int
+    io: int
+    rq: int
+    tag: int
+    sector: int
+    len: int
+    entries: int
+    descriptor_bytes: int
+    fis: str
+    prdt: str
+
+
+class AtaQcCompleteDone(NamedTuple):
+    """A slot of AHCI is over: `status` and `error` are the registers of the drive, 0x50 and 0 for success."""
+
+    t: int
+    io: int
+    rq: int
+    tag: int
+    status: int
+    error: int
+
+
+class PmemSubmitBio(NamedTuple):
+    """A CPU copies `len` bytes between a request's memory and persistent memory. The function; no tracepoint."""
+
+    t: int
+    io: int
+    rq: int
+    write: bool
+    len: int
 
 
 class LoRwAio(NamedTuple):
@@ -56,3 +134,37 @@ class NvmeCompleteRq(NamedTuple):
     rq: int
     cid: int
     status: int
+
+
+class IotlbFill(NamedTuple):
+    """What an IOTLB did for one transfer: device ranges that it learned (`filled`) and forgot to make room (`evicted`).
+
+    `hits` and `misses` are translations since the record before. Ours: hardware tells nobody.
+    """
+
+    t: int
+    io: int
+    rq: int
+    filled: Ranges
+    evicted: Ranges
+    hits: int
+    misses: int
+
+
+class IoPageFault(NamedTuple):
+    """A device put `addr` on the bus, and nothing answers there, or not for a `write` to memory."""
+
+    t: int
+    io: int
+    rq: int
+    addr: int
+    write: bool
+
+
+class Fault(NamedTuple):
+    """Something breaks, as it was asked to: `kind` is one of machine/faults. Ours."""
+
+    t: int
+    io: int
+    kind: str
+    text: str
