@@ -28,22 +28,28 @@ class Clock(Environment):
     _shared = _running = False
     _struck: BaseException | None = None
 
+    now: Nsec = Nsec(0)
+    """The time in ns since the machine was switched on. SimPy has a property here; each record reads it, and pays."""
+
     @property
-    def now(self) -> Nsec:
-        """The time in ns since the machine was switched on."""
-        return self._now  # type: ignore[return-value]  # SimPy allows floats; no delay here is one
+    def _now(self) -> Nsec:
+        return self.now
+
+    @_now.setter
+    def _now(self, now: Nsec) -> None:
+        self.now = now
 
     def later(self, delay: int, call: Callable[..., None], *args: Any) -> None:
         """Call `call(*args)` after `delay` ns."""
-        heappush(self._queue, (self._now + delay, NORMAL, next(self._eid), None, call, args))  # type: ignore[misc]
+        heappush(self._queue, (self.now + delay, NORMAL, next(self._eid), None, call, args))  # type: ignore[misc]
 
     def sleep(self, delay: int, resume: Callable[[], None]) -> bool:
         """Let `delay` ns pass: at once where nothing else happens in them (True), else until `resume` is called."""
-        due, queue = self._now + delay, self._queue
+        due, queue = self.now + delay, self._queue
         if self._shared or self._struck or (queue and queue[0][0] <= due):
             heappush(queue, (due, NORMAL, next(self._eid), None, resume, ()))  # type: ignore[misc]
             return False
-        self._now = due
+        self.now = Nsec(due)
         return True
 
     def job(self, work: Generator[Wait, Any, Any]) -> "Job":
@@ -73,7 +79,7 @@ class Clock(Environment):
             entry: Any = heappop(self._queue)
         except IndexError:
             raise EmptySchedule from None
-        self._now = entry[0]
+        self.now = entry[0]
         if entry[3] is None:
             entry[4](*entry[5])
         else:

@@ -19,6 +19,7 @@ class Cpu:
     vec: int
     split: int
     getrq: int
+    sg: int
     dma_map: int
     iova_alloc: int
     iopte: int
@@ -30,6 +31,7 @@ class Cpu:
     irq: int
     wakeup: int
     copy_page: int
+    swiotlb: int
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -47,12 +47,14 @@ class RAM:
         self._starts: list[int] = []
         self._devices: set[int] = set()
         self._chunked: list[Range] = []
+        self.backed = tuple(ranges or ()) if ranges is not None or callable(arena) else ((0, arena.nbytes),)
+        """What is RAM: physical (address, bytes), ascending."""
         if callable(arena):
-            self._make, self._chunked = arena, list(ranges or ())
+            self._make, self._chunked = arena, list(self.backed)
         else:
             if arena.readonly or arena.nbytes == 0:
                 raise BadInput("ram", f"arena of {arena.nbytes} bytes", "is empty or read-only", errno.EINVAL)
-            for start, nbytes in ((0, arena.nbytes),) if ranges is None else ranges:
+            for start, nbytes in self.backed:
                 self._insert(Piece(start, start + nbytes, 0, arena, "System RAM"))
         self._hit(self._pieces[-1] if self._pieces else _NOTHING)
 
@@ -70,12 +72,15 @@ class RAM:
         self._hit(piece)
         return piece.whole[addr - piece.base : addr - piece.base + nbytes]
 
-    def views(self, addr: int, nbytes: int) -> tuple[memoryview, ...]:
+    def views(self, addr: int, nbytes: int, write: bool = False) -> tuple[memoryview, ...]:
         """Be a bus without translation: a bus address is a physical address. Several views where pieces meet."""
         if self._start <= addr and addr + nbytes <= self._end:
             addr -= self._base
             return (self._whole[addr : addr + nbytes],)
-        return tuple(self._cut(addr, nbytes))
+        try:
+            return tuple(self._cut(addr, nbytes))
+        except BusFault as bad:
+            raise BusFault(bad.addr, write) from None
 
     def gather(self, ranges: Iterable[Range]) -> bytes:
         """Return the bytes of `ranges` (physical), in order."""

@@ -1,0 +1,1 @@
+"""An NVMe controller: what it and its driver agree on, how it finds memory, and what it does."""
