@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from labkit.errors import BadInput, LabkitError, NotAllowed, SyscallError
 from labkit.host import leftovers, loop_ioctl, signals
@@ -41,6 +41,8 @@ class LoopDevice:
         self.backing = Path()
         self._block_size = logical_block_size
         self._number = self._loop = self._file = -1
+        self._ring: Any = None
+        """A host.ring.Ring, once several transfers were asked for together."""
         self._pid = os.getpid()
 
     @classmethod
@@ -62,6 +64,8 @@ class LoopDevice:
 
     def _attach(self, directory: Path | None) -> None:
         """Take every step of `attach`; what is taken stands in the fields, for `detach` to give back."""
+        _live.append(self)
+        signals.catch()
         sweep(directory)
         with _speaking(_CONTROL, f"needs root: run as root, {_INSTEAD}"):
             control = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
@@ -74,8 +78,6 @@ class LoopDevice:
                 self.limits = loop_ioctl.limits(self._number)
         finally:
             os.close(control)
-        _live.append(self)
-        signals.catch()
 
     def _configure(self, control: int) -> None:
         """Attach the file to a free device, and take another number when somebody else was faster (EBUSY).
@@ -115,6 +117,7 @@ class LoopDevice:
         process closes it, and the file is gone in any case.
         """
         if self._loop < 0 and self._file < 0:
+            _forget(self)
             return
         with signals.held():
             mine = self._pid == os.getpid()
@@ -133,7 +136,10 @@ class LoopDevice:
         return self._number >= 0 and leftovers.marked(loop_ioctl.backing_file(self._number)) == self.backing
 
     def _close_loop(self) -> None:
-        """Close the device once."""
+        """Close the device once, and the ring that was for it."""
+        ring, self._ring = self._ring, None
+        if ring is not None:
+            ring.close()
         loop, self._loop = self._loop, -1
         if loop >= 0:
             os.close(loop)
@@ -173,6 +179,21 @@ class LoopDevice:
             return os.pwritev(self._loop, views, pos)
         except OSError as error:
             raise self._refusal("pwritev", views, pos, error) from error
+
+    def batch(self, transfers: Sequence[tuple[Sequence[memoryview], int, bool]]) -> list[int]:
+        """Do (views, byte, whether it writes) side by side, by io_uring; return the bytes of each, or a negative errno.
+
+        Errors: those of Ring.
+        """
+        from labkit.host.ring import Ring, Transfer  # noqa: PLC0415 - numpy brings threads, and those take signals
+
+        self._ring = self._ring or Ring()
+        moved: list[int] = self._ring.run(self._loop, [Transfer(*each) for each in transfers])
+        return moved
+
+    def fileno(self) -> int:
+        """Return the descriptor of the device, open with O_DIRECT, which stays this object's; -1 without one."""
+        return self._loop
 
     def flush(self) -> None:
         """Bring what was written to the medium: one fdatasync of the device. Raises SyscallError."""

@@ -8,6 +8,10 @@ from types import FrameType
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 _caught: set[signal.Signals] = set()
+_holding: list[None] = []
+"""One for each step that is not to be left half done."""
+_late: list[int] = []
+"""What came meanwhile."""
 
 
 def catch() -> None:
@@ -35,15 +39,20 @@ def restore() -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Keep SIGINT, SIGTERM and SIGHUP pending for this thread, so that a step is not left half done.
+    """Let SIGINT, SIGTERM and SIGHUP wait for the end of what is done within it, so that no step is left half done.
 
-    A process with more threads may still see one inside: the steps that use this bear an interruption as well.
+    They are blocked for this thread. A process with more threads (numpy has some) may still be given one in another:
+    `_exit` waits then, and a Ctrl-C comes through: the steps that use this bear an interruption as well.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *_ENDING))
+    _holding.append(None)
     try:
         yield
     finally:
+        _holding.pop()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        while _late and not _holding:
+            signal.raise_signal(_late.pop())
 
 
 @contextmanager
@@ -81,4 +90,7 @@ def whole() -> Iterator[None]:
 
 def _exit(number: int, _frame: FrameType | None) -> None:
     """End the process the way an exception does, with the exit status that a shell gives to the signal."""
-    raise SystemExit(128 + number)
+    if _holding:
+        _late.append(number)
+    else:
+        raise SystemExit(128 + number)

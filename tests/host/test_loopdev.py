@@ -11,6 +11,7 @@ from labkit.errors import BadInput, SyscallError
 from labkit.host.arena import arena
 from labkit.host.loopdev import LoopDevice
 from labkit.host.probe import probe
+from labkit.host.ring import Transfer
 
 MIB = 1 << 20
 
@@ -275,4 +276,18 @@ def test_many_threads_have_many_devices(left):
         thread.join()
     assert failures == []
     assert len(paths) > 1
+    assert left() == ([], [])
+
+
+@pytest.mark.host
+def test_a_batch_moves_many_pieces_side_by_side_and_leaves_nothing(left):
+    with LoopDevice.attach(1 << 20) as device:
+        memory = arena(8 * 4096)
+        views = [memory[i * 4096 : (i + 1) * 4096] for i in range(8)]
+        for i, view in enumerate(views):
+            view[:] = bytes([i + 1]) * 4096
+        assert device.batch([Transfer([view], i * 8192, write=True) for i, view in enumerate(views)]) == [4096] * 8
+        assert [device.peek(i * 8192, 1)[0] for i in range(8)] == [1, 2, 3, 4, 5, 6, 7, 8]
+        assert device.batch([Transfer(views[:2], 8192), Transfer([views[2][:511]], 0)]) == [8192, -errno.EINVAL]
+        assert (views[0][0], views[1][0]) == (2, 0)
     assert left() == ([], [])
