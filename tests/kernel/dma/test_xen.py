@@ -1,59 +1,81 @@
 import pytest
 
 from labkit.errors import SyscallError
+from labkit.hardware.iommu import Iommu
+from labkit.hardware.ram import RAM
 from labkit.kernel.dma.direct import DirectMap
+from labkit.kernel.dma.iommu import IommuMap
+from labkit.kernel.dma.ops import Attrs, DmaDevice, DmaDir
 from labkit.kernel.dma.xen import XenMap
-from labkit.scatter.memory_class import MemoryClass
-from labkit.scatter.range_array import RangeArray
+
+TO = DmaDir.TO_DEVICE
+P2M = {7: 0x100, 8: 0x200, 9: 0x201, 33: 0x101}
 
 
-def xen(**p2m):
-    return XenMap(DirectMap(), {int(pfn[1:]): mfn for pfn, mfn in p2m.items()})
+def xen():
+    return XenMap(DirectMap(), P2M)
 
 
-def test_without_a_table_every_frame_is_its_own():
-    assert xen().map(((0x7000, 8192),)).dma == ((0x7000, 8192),)
+def behind_iommu():
+    ram = RAM(memoryview(bytearray(4 << 20)))
+    for frame in range(1024):
+        ram.view(frame << 12, 1)[0] = frame % 251
+    iommu = Iommu(ram)
+    inner = IommuMap(iommu, DmaDevice(), lambda _delay, _call: None, lambda _n: None, strict=True)
+    return XenMap(inner, P2M), iommu
 
 
-def test_one_range_of_the_guest_is_split_where_machine_frames_do_not_touch():
-    mapping = xen(_7=0x100, _8=0x200, _9=0x201).map(((0x7000, 12288),))
-    assert mapping.dma == ((0x100000, 4096), (0x200000, 8192))
-    assert (mapping.phys, mapping.maps) == (((0x7000, 12288),), 2)
+def test_a_frame_of_which_nothing_is_known_is_its_own():
+    assert XenMap(DirectMap(), {}).map_phys(0x7000, 8192, TO) == 0x7000
 
 
-def test_two_ranges_of_the_guest_are_one_where_machine_frames_touch():
-    mapping = xen(_7=0x100, _33=0x101).map(((0x7000, 4096), (0x21000, 4096)))
-    assert mapping.dma == ((0x100000, 8192),)
-    assert (mapping.phys, mapping.maps) == (((0x7000, 4096), (0x21000, 4096)), 1)
+def test_d_16_one_range_of_the_guest_is_cut_where_machine_frames_do_not_touch():
+    assert xen().segments(((0x7000, 12288), (0x21000, 512))) == ((0x7000, 4096), (0x8000, 8192), (0x21000, 512))
+    assert xen().map_sg(((0x7000, 12288), (0x21000, 512)), TO) == ((0x100000, 4096), (0x200000, 8192), (0x101000, 512))
 
 
-def test_an_offset_and_a_tail_stay_inside_their_frames():
-    mapping = xen(_7=0x100, _8=0x300).map(((0x7E00, 1024),))
-    assert mapping.dma == ((0x100E00, 512), (0x300000, 512))
-
-
-def test_foreign_memory_brings_machine_addresses():
-    foreign = MemoryClass("foreign", "dom1")
-    assert xen(_7=0x100).map(((0x7000, 4096),), foreign).dma == ((0x7000, 4096),)
-
-
-def test_mmio_is_its_own_unless_the_table_says_otherwise():
-    bar = MemoryClass("mmio", "gpu0")
-    assert xen(_7=0x100).map(((0xF0000000, 4096),), bar).dma == ((0xF0000000, 4096),)
-
-
-def test_columns_are_translated_alike():
-    vecs = tuple((pfn << 12, 4096) for pfn in range(0, 100, 2))
-    p2m = {f"_{pfn}": pfn ^ 2 for pfn in range(100)}
-    assert xen(**p2m).map(RangeArray.join([vecs])).dma == xen(**p2m).map(vecs).dma
-
-
-def test_shared_memory_must_be_one_piece_of_the_machine():
-    assert xen(_7=0x100, _8=0x101).alloc_coherent(0x7000, 8192) == 0x100000
+def test_d_16_without_a_bounce_one_range_that_is_two_is_refused():
+    assert xen().map_phys(0x8800, 4096, TO) == 0x200800
     with pytest.raises(SyscallError) as caught:
-        xen(_7=0x100, _8=0x102).alloc_coherent(0x7000, 8192)
-    assert str(caught.value) == "xen: 0x7000+8192 is 2 ranges of machine memory (D-16) (-ENOMEM)"
+        xen().map_phys(0x7000, 8192, TO)
+    assert str(caught.value) == "xen: 0x7000+8192 is 2 ranges of machine memory, and cannot be bounced (D-16) (-EIO)"
 
 
-def test_the_inner_way_decides_about_flushes():
-    assert (xen().stale, xen().syncs) == (False, 0)
+def test_memory_that_comes_with_machine_addresses_is_taken_as_it_is():
+    assert xen().map_phys(0x7000, 8192, TO, Attrs.MACHINE) == 0x7000
+    assert xen().map_sg(((0x7000, 8192),), TO, Attrs.MACHINE) == ((0x7000, 8192),)
+
+
+def test_the_guest_learns_its_own_numbers_for_what_the_device_has():
+    assert xen().phys_of([(0x100000, 4096), (0x200800, 4096)]) == ((0x7000, 4096), (0x8800, 4096))
+
+
+def test_an_iommu_makes_one_range_of_it_again():
+    ops, iommu = behind_iommu()
+    before = ops.segments(((0x7000, 12288),))
+    addr = ops.map_phys(0x7000, 12288, TO)
+    assert before == ((0x7000, 12288),)
+    assert [view[0] for page in range(3) for view in iommu.views(addr + page * 4096, 1)] == [0x100 % 251, 10, 11]
+    assert ops.phys_of([(addr, 12288)]) == ((0x7000, 12288),)
+    ops.unmap_phys(addr, 12288, TO)
+    assert (iommu.mapped, ops.inner.iovas.used) == (0, 0)
+
+
+def test_a_state_is_linked_by_machine_frames():
+    ops, iommu = behind_iommu()
+    state = ops.iova_try_alloc(0x7000, 12288)
+    ops.iova_link(state, 0, 0x7000, 12288, dir=TO)
+    ops.iova_sync(state)
+    assert iommu.lookup(state.addr + 4096)[0] == 0x200000
+    ops.iova_unlink(state, 4096, 8192)
+    ops.iova_destroy(state, 4096)
+    assert (iommu.mapped, ops.inner.iovas.used, ops.ioptes, ops.bounced) == (0, 0, 3, 0)
+
+
+def test_a_link_that_fails_takes_its_own_pieces_out():
+    ops, iommu = behind_iommu()
+    state = ops.iova_try_alloc(0x7000, 4096)
+    with pytest.raises(SyscallError, match="EIO"):
+        ops.iova_link(state, 512, 0x7000, 512)
+    ops.iova_free(state)
+    assert (iommu.mapped, ops.inner.iovas.used) == (0, 0)
