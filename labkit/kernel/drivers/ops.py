@@ -19,8 +19,8 @@ class Request:
     """Sectors that go to the device in one command, under one tag: a part of a bio that fits the queue, or several."""
 
     __slots__ = (
-        "blocks", "cls", "conversions", "end_io", "ends", "internal_tag", "io", "nbytes", "nomerge", "opf", "parts",
-        "rq", "sector", "segments", "stats", "tag", "task", "why", "write",
+        "blocks", "cls", "conversions", "deadline", "end_io", "ends", "internal_tag", "io", "nbytes", "nomerge", "opf",
+        "parts", "rq", "sector", "segments", "stats", "tag", "task", "why", "write",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +50,8 @@ class Request:
         """The bios that it is made of, each to be told."""
         self.stats: dict[str, int] = {}
         """What a scheduler notes for itself."""
+        self.deadline = 0
+        """When it has been with its driver for too long, in ns; 0 while nobody looks at the time (BLK-3)."""
         self.why: SyscallError | None = None
         """The reason for its error, where somebody gave one."""
 

@@ -1,0 +1,1 @@
+"""nvme-pci: a request becomes 64 bytes in a submission queue that say where its memory is."""
