@@ -62,6 +62,8 @@ class Bio:
         self.nbytes = payload.nbytes
         self.cls = payload.cls
         """What kind of memory all of it is (D-8)."""
+        if self.cls.kind == "mmio" and payload.struct_pages:
+            self.opf |= Op.NOMERGE  # upstream never merges a peer's pages (P2P-5)
         self.start = self.task = 0
         self.error, self.remaining = 0, 1
         self.unaccounted: tuple[Sector, int, int] | None = None
@@ -78,9 +80,10 @@ class Bio:
         self.why = self.why or why
         self.remaining -= 1
         if self.remaining == 0:
+            end_io, self.end_io = self.end_io, None  # whoever waits has the bio, and the bio has nobody: no cycle
             try:
-                if self.end_io is not None:
-                    self.end_io(self)
+                if end_io is not None:
+                    end_io(self)
             finally:
                 self.done.succeed(self.error)
 

@@ -174,6 +174,8 @@ class RequestQueue(HwQueue, BioConsumer):
             found = self.sched.bio_merge(bio, piece, sector, self.limits)
             only = self.limits.nomerges and self.sched.looks_up
             return None if only and found is not None and found[0] is not self._last_merge else found
+        if not self._inserted:
+            return None
         for rq in islice(reversed(self._inserted), MERGE_LOOKUPS):
             joined = blk_attempt_bio_merge(rq, bio, piece, sector, self.limits)
             if joined is not None:

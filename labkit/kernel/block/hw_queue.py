@@ -11,6 +11,7 @@ from labkit.kernel.block.elevator import Elevator
 from labkit.kernel.block.flush import FlushQueue
 from labkit.kernel.block.limits import QueueLimits
 from labkit.kernel.block.tags import Tags
+from labkit.kernel.block.timeout import Timer
 from labkit.kernel.drivers.ops import BlkMqOps, Request
 from labkit.kernel.drivers.status import blk_status_requeues
 from labkit.kernel.version import Rules
@@ -18,6 +19,10 @@ from labkit.trace.tracer import Emit
 
 MAX_SCHED_RQ = 256
 """Requests of a scheduler at most: twice what the driver takes, or this (MQ-2)."""
+BLK_MQ_RESOURCE_DELAY = 3_000_000
+"""ns after which a driver that had no room is asked again, if nothing ends before (BLK-4)."""
+MOST_ASKS = 100
+"""Ours: so many times in a row, with nothing on its way that could make room; the kernel asks for ever."""
 
 
 class HwQueue:
@@ -37,7 +42,10 @@ class HwQueue:
         self._inserted: deque[Request] = deque()
         self._last_merge: Request | None = None
         self._running = self._busy = False
-        self._issued = 0
+        self._asks = self._refusals = 0
+        self.timer = Timer(env, driver, emit, self._complete)
+        self.dying = False
+        """Whether the device is gone: nothing goes to the driver any more (QUEUE_FLAG_DYING)."""
         self._rqs = count(1)
         self._flushes = FlushQueue(env, self._rqs, self._insert_first, self._end)
         self.in_flight: dict[int, int] = {}
@@ -80,7 +88,11 @@ class HwQueue:
         if self.driver_tags is not None:
             tag = self.driver_tags.take()
             rq.tag = -1 if tag is None else tag
-        self._issued += 1
+        self.timer.issued[rq.rq] = rq
+        if self.dying:
+            gone = SyscallError("block", f"sector {rq.sector}", "is of a device that is gone (BLK-5)", errno.EIO)
+            self._refused(rq, gone)
+            return
         try:
             yield from self.driver.queue_rq(rq)
         except SyscallError as bad:
@@ -88,24 +100,49 @@ class HwQueue:
         except BaseException:
             self._complete(rq, errno.EIO)
             raise
+        else:
+            self._issued(rq)
+
+    def mark_dead(self) -> None:
+        """Let what is with the driver come back, and nothing go there: its device is gone (blk_mark_disk_dead)."""
+        self.dying = True
+        self.env.later(0, self._cancel)
+
+    def _cancel(self) -> None:
+        for rq in list(self.timer.issued.values()):
+            self.timer.cancel(rq)
+
+    def _issued(self, rq: Request) -> None:
+        """Let the time of `rq` begin: the driver has taken it, and there was room."""
+        self._asks = 0
+        self.timer.start(rq)
+        if self.dying:
+            self.timer.cancel(rq)
 
     def _refused(self, rq: Request, bad: SyscallError) -> None:
-        """Ask again with the next completion where the driver has no room now (BLK-1).
-
-        Ours: if no completion is to come, `rq` fails; the kernel asks every 3 ms, for ever.
-        """
-        if blk_status_requeues(bad.errno) and self._issued > 1:
+        """Ask again with the next completion, or after a while, where the driver has no room now (BLK-1, BLK-4)."""
+        alone = len(self.timer.issued) == 1
+        if blk_status_requeues(bad.errno) and not (alone and self._asks >= MOST_ASKS):
             self._return(rq)
             self._emit(("BlockRqRequeue", self.env.now, rq.io, rq.rq, tag_of(rq), rq.sector, rq.nbytes >> 9))
             self._inserted.appendleft(rq)
             self._busy = True
+            self._refusals += 1
+            self.env.later(BLK_MQ_RESOURCE_DELAY, self._ask_again, self._refusals)
         else:
             rq.why = bad
             self._complete(rq, bad.errno)
 
+    def _ask_again(self, refusal: int) -> None:
+        """Let what waits go to the driver, unless something has ended since `refusal`, or more was refused."""
+        if self._busy and refusal == self._refusals:
+            self._busy = False
+            self._asks += not self.timer.issued
+            self.run_hw_queue()
+
     def _return(self, rq: Request) -> None:
         """Take `rq` back from the driver, with the tag that it had there."""
-        self._issued -= 1
+        del self.timer.issued[rq.rq]
         if self.driver_tags is not None:
             self.driver_tags.put(rq.tag)
             rq.tag = -1
@@ -122,6 +159,8 @@ class HwQueue:
         finally:
             if self._inserted or (self.sched is not None and self.sched.has_work()):
                 self.run_hw_queue()
+            else:
+                self._asks = 0
 
     def _insert_first(self, rq: Request) -> None:
         """Let `rq` go to the driver past whatever order there is: flushes, and what goes with them."""

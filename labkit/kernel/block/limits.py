@@ -21,7 +21,7 @@ _MAX_SEGMENTS = 0xFFFF
 _NOMERGES = (0, 1, 2)
 _ADDRESS_MASKS = ("virt_boundary_mask", "seg_boundary_mask")
 _LONG, _TOLD = 10**40, 60
-_NVME_MAX_BYTES, _DMA_OPT_IOVA = 8 << 20, 128 << 10
+_NVME_MAX_BYTES = 8 << 20
 _RULES = rules_of(NEWEST)[0]
 
 
@@ -56,6 +56,8 @@ class QueueLimits:
     nowait: bool = True
     stable_writes: bool = False
     """Whether memory must not change while it is written: the device has checksums of it."""
+    pci_p2pdma: bool = False
+    """Whether memory of PCI devices that has struct pages may come here (BLK_FEAT_PCI_P2PDMA, P2P-5)."""
     atomic_write_unit_min: int = 0
     atomic_write_unit_max: int = 0
     atomic_write_boundary: int = 0
@@ -228,6 +230,7 @@ def stack_limits(top: QueueLimits, bottom: QueueLimits) -> QueueLimits:
         io_opt=0 if io_opt % pbs else io_opt,
         chunk_sectors=0 if chunk % (pbs >> SECTOR_SHIFT) else chunk,
         nowait=top.nowait and bottom.nowait,
+        pci_p2pdma=top.pci_p2pdma and bottom.pci_p2pdma,
     )
 
 
@@ -256,12 +259,18 @@ def _stack_atomic(top: QueueLimits, bottom: QueueLimits) -> dict[str, Any]:
     }
 
 
-def nvme_limits(mdts_bytes: int, *, iommu: bool, depth: int, rules: Rules = _RULES, sgl: bool = False) -> QueueLimits:
+def nvme_limits(
+    mdts_bytes: int, *, depth: int, rules: Rules = _RULES, sgl: bool = False, opt_mapping_size: int = _NVME_MAX_BYTES,
+    max_mapping_size: int = _NVME_MAX_BYTES, write_cache: bool = False,
+) -> QueueLimits:  # fmt: skip
     """Return what the NVMe driver of a kernel sets for a drive whose commands move `mdts_bytes` (NVME-1, NVME-2).
 
-    `depth` is that of a queue, one entry of which stays empty; `sgl`: whether the controller takes lists of segments.
+    0 bytes is no limit of the drive's own. `depth` is that of a queue, one entry of which stays empty; `sgl`: whether
+    the controller takes lists of segments; `opt_mapping_size`, `max_mapping_size`: bytes of a mapping (DMA-4), the
+    first of which kernels before 6.12 do not look at; `write_cache`: it has one that it may lose, and FUA (NVME-10).
     """
-    max_hw = min(_NVME_MAX_BYTES, mdts_bytes, _DMA_OPT_IOVA if iommu and rules.nvme_iommu_cap else _NVME_MAX_BYTES)
+    mapping = min(max_mapping_size, opt_mapping_size if rules.nvme_iommu_cap else max_mapping_size)
+    max_hw = min(rules.nvme_max_bytes, mdts_bytes or rules.nvme_max_bytes, mapping)
     most, extra = rules.nvme_segments
     return QueueLimits(
         max_hw_sectors=max_hw // SECTOR_SIZE,
@@ -270,5 +279,8 @@ def nvme_limits(mdts_bytes: int, *, iommu: bool, depth: int, rules: Rules = _RUL
         dma_alignment=3,
         virt_boundary_mask=0 if sgl and rules.nvme_sgl_gaps else PAGE_SIZE - 1,
         nr_requests=depth - 1,
+        pci_p2pdma=rules.p2p_pages,
+        write_cache=write_cache,
+        fua=write_cache,
         max_sectors_cap=rules.max_sectors_cap,
     )

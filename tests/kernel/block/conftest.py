@@ -94,7 +94,7 @@ class World(SimpleNamespace):
             assert queue.in_flight == {}
             assert (queue.tags.free, queue.tags.waiting) == (queue.tags.depth, 0)
             assert queue.driver_tags is None or queue.driver_tags.free == queue.driver_tags.depth
-            assert (queue._issued, queue._busy, queue._running, len(queue._inserted)) == (0, False, False, 0)
+            assert (queue.timer.issued, queue._busy, queue._running, len(queue._inserted)) == ({}, False, False, 0)
             assert (queue._flushes._steps, queue._flushes._pending, queue._flushes._running) == ({}, [], [])
             assert queue.sched is None or not queue.sched.has_work()
         if len(self.queues) == 1:

@@ -16,7 +16,7 @@ def test_every_limit_that_a_bio_meets_is_told_with_its_rule():
 
 
 def test_a_drive_behind_an_iommu_is_told_in_its_own_numbers():
-    rows = told(nvme_limits(512 << 10, iommu=True, depth=1024))
+    rows = told(nvme_limits(512 << 10, depth=1024, opt_mapping_size=128 << 10))
     assert rows["max_sectors"] == (
         "256 sectors, 128 KiB", "A larger bio is split; this is all the hardware takes.", "LIM-2",
     )  # fmt: skip

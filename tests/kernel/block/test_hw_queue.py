@@ -1,4 +1,5 @@
 import errno
+from itertools import pairwise
 
 import pytest
 
@@ -103,4 +104,73 @@ def test_a_task_that_falls_asleep_for_a_tag_sends_on_what_it_keeps(world):
     world.clock.run()
     assert world.names("BlockUnplug", "BlockRqInsert") == ["BlockUnplug", *["BlockRqInsert"] * 4, "BlockUnplug"]
     assert [bio.error for bio in bios] == [0] * 6
+    world.nothing_left()
+
+
+@pytest.mark.parametrize("times", [1, 2, 7])
+def test_a_driver_without_room_is_asked_every_3_ms_when_nothing_is_on_its_way(world, sched, no_room, times):
+    asked = []
+
+    def fate(_rq):
+        asked.append(world.clock.now)
+        if len(asked) <= times:
+            raise no_room
+        return 0
+
+    queue = world.queue(sched, limits=APART, fate=fate)
+    assert world.run(queue, world.bio(0)) == [0]
+    assert [after - before for before, after in pairwise(asked)] == [3_000_010] * times
+    assert world.names("BlockRqRequeue") == ["BlockRqRequeue"] * times
+    world.nothing_left()
+
+
+def test_who_never_has_room_is_asked_100_times_and_then_the_errno_is_told(world, sched, no_room):
+    def fate(_rq):
+        raise no_room
+
+    queue = world.queue(sched, limits=APART, fate=fate)
+    bios = [world.bio(16 * i) for i in range(3)]
+    assert world.run(queue, *bios) == [errno.ENOMEM] * 3
+    assert {bio.why for bio in bios} == {no_room}
+    assert 100 <= len(world.names("BlockRqRequeue")) <= 103  # the others need not be asked for as often again
+    assert 300_000_000 <= max(rec[1] for rec in world.raw if rec[0] == "BlockRqComplete") < 301_000_000
+    world.nothing_left()
+
+
+def test_a_refusal_long_after_another_is_asked_for_as_often_again(world, no_room):
+    def fate(_rq):
+        raise no_room
+
+    queue = world.queue(limits=APART, fate=fate)
+    assert [world.run(queue, world.bio(16 * i)) for i in range(2)] == [[errno.ENOMEM]] * 2
+    assert len(world.names("BlockRqRequeue")) == 200
+    world.nothing_left()
+
+
+def test_a_driver_without_room_is_asked_as_long_as_there_is_something_that_may_make_some(world, no_room):
+    slow = []
+
+    def fate(rq):
+        if rq.rq > 1 and not slow:
+            raise no_room
+        return 0
+
+    queue = world.queue(limits=APART, fate=fate, service=1_000_000_000)
+    world.clock.later(900_000_000, slow.append, True)
+    assert world.run(queue, world.bio(0), world.bio(16)) == [0, 0]
+    assert 299 <= len(world.names("BlockRqRequeue")) <= 301
+    world.nothing_left()
+
+
+def test_of_a_device_that_is_gone_all_that_waits_ends_at_once(world, sched):
+    queue = world.queue(sched, limits=APART, service=50_000)
+    bios = [world.bio(16 * i, io=i + 1) for i in range(12)]
+    for bio in bios:
+        world.clock.job(queue.submit_bio(bio))
+    world.clock.later(70_000, queue.mark_dead)
+    world.clock.run()
+    assert [bio.error for bio in bios] == [0] * 4 + [errno.EIO] * 8
+    assert str(bios[-1].why) == "block: sector 176 is of a device that is gone (BLK-5) (-EIO)"
+    assert max(rec[1] for rec in world.raw if rec[0] == "BlockRqComplete") < 80_000
+    queue.driver.busy.clear()
     world.nothing_left()

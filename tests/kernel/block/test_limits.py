@@ -14,6 +14,8 @@ LOOP = {
     "max_segment_size": 65536, "dma_alignment": 511, "virt_boundary_mask": 0, "nr_requests": 128,
 }  # fmt: skip
 
+SIZE_MAX = (1 << 64) - 1
+
 
 def test_the_defaults_are_the_kernels():
     limits = QueueLimits()
@@ -185,7 +187,7 @@ def test_atomic_writes_that_cannot_be_are_none_and_none_is_larger_than_one_reque
     ],
 )
 def test_nvme_takes_128_kib_behind_an_iommu_and_what_it_can_without(mdts, iommu, sectors, segments):
-    limits = nvme_limits(mdts, iommu=iommu, depth=1024)
+    limits = nvme_limits(mdts, depth=1024, opt_mapping_size=128 << 10 if iommu else SIZE_MAX)
     assert (limits.max_sectors, limits.max_segments) == (sectors, segments)
     assert (limits.dma_alignment, limits.virt_boundary_mask, limits.max_segment_size) == (3, 4095, 4294967295)
     assert limits.nr_requests == 1023
@@ -204,8 +206,26 @@ def test_nvme_takes_128_kib_behind_an_iommu_and_what_it_can_without(mdts, iommu,
     ],
 )
 def test_rules_nvme_1_and_2_each_kernel_has_its_numbers(kernel, mdts, iommu, kib, segments, boundary):
-    limits = nvme_limits(mdts << 10, iommu=iommu, depth=1024, rules=KERNELS[kernel], sgl=True)
+    best = 128 << 10 if iommu else SIZE_MAX
+    limits = nvme_limits(mdts << 10, depth=1024, rules=KERNELS[kernel], sgl=True, opt_mapping_size=best)
     assert (limits.max_sectors, limits.max_segments, limits.virt_boundary_mask) == (kib * 2, segments, boundary)
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12", "6.18", "7.3"])
+def test_what_may_be_bounced_is_252_kib_on_every_kernel(kernel):
+    limits = nvme_limits(0, depth=64, rules=KERNELS[kernel], opt_mapping_size=252 << 10, max_mapping_size=252 << 10)
+    assert (limits.max_hw_sectors, limits.max_segments) == (504, 64)
+
+
+def test_a_drive_without_mdts_takes_eight_mebibytes_and_gaps_only_if_it_has_lists_of_segments():
+    limits = nvme_limits(0, depth=64, rules=KERNELS["7.3"], sgl=False)
+    assert (limits.max_hw_sectors, limits.virt_boundary_mask) == (16384, 4095)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_rule_nvme_10_a_drive_with_a_cache_that_it_may_lose_has_fua(cached):
+    limits = nvme_limits(0, depth=64, write_cache=cached)
+    assert (limits.write_cache, limits.fua) == (cached, cached)
 
 
 def test_a_stack_takes_what_both_can():
