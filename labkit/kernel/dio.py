@@ -156,7 +156,10 @@ class Source:
         ))  # fmt: skip
         if hold.dirty_first:
             mark_dirty(iocb.mm, hold.ranges, iocb.io)
-        yield cpu.walk * hold.ptes + cpu.pin * hold.atomics + cpu.vec * len(hold.ranges)
+        built = (
+            len(hold.ranges) if hold.ptes or hold.descriptor_bytes else 0
+        )  # else the list is there (DIO-7, DMABUF-1)
+        yield cpu.walk * hold.ptes + cpu.pin * hold.atomics + cpu.vec * built
         return hold
 
     def _faulted(self, step: Callable[[], T]) -> Generator[Wait, Any, T]:

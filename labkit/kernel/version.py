@@ -1,9 +1,9 @@
 """What differs between the kernels that the lab knows, in one table: a rule is looked up here, never branched on.
 
-6.1.180, 6.12.107, 6.18.15 and 7.3.4, each measured in full event sequences of random IOs, emulated and, for 6.18,
-on loop devices too. A kernel in between is taken for the next older one that is known. Not measured, and not
-verified: `refuses_polled`. Not modelled: direct IO of 6.1 takes references where later kernels pin (FOLL_GET,
-FOLL_PIN); the lab counts pins for both.
+6.1.180, 6.12.107, 6.18.15 and 7.3.4, each measured in full event sequences of random IOs, emulated and, for 6.18, on
+loop devices too. A kernel in between is taken for the next older one that is known. Not measured, and not verified:
+`refuses_polled`, `p2p_pages` and `nvme_max_bytes` of 6.1. Not modelled: direct IO of 6.1 takes references where later
+kernels pin (FOLL_GET, FOLL_PIN); the lab counts pins for both.
 """
 
 import errno
@@ -46,6 +46,19 @@ class Rules(NamedTuple):
     """The most segments that NVMe asks for, and how many more than pages of its largest command (NVME-1)."""
     nvme_sgl_gaps: bool
     """Whether a controller with SGLs takes memory with gaps (NVME-2)."""
+    nvme_max_bytes: int
+    """What the NVMe driver asks for in one command at most, whatever the drive takes (NVME-1)."""
+    p2p_pages: bool
+    """Whether user memory may be pages of a PCI device (P2P-5); the flag that asks for them came after 6.1."""
+    two_step: bool
+    """Whether NVMe walks a request as physical ranges (LAND-4); before, by a scatterlist and dma_map_sg (SG-1)."""
+    nvme_average: Literal["vectors", "mapped", "coalesced"]
+    """Over what the average segment is taken that decides for SGLs: over vectors, over what was mapped, or over one
+    where the device sees one range, and over vectors otherwise (NVME-4)."""
+    iova_destroy_syncs: bool
+    """Whether the unmap of a whole request waits for the IOTLB in lazy mode too (BLKDMA-5)."""
+    swiotlb_stride: int
+    """Bytes from one bounced page to the next (SWI-2)."""
     refuses_polled: bool
     """Whether a bio that is to be polled for is refused by a queue without polling, not taken as any other (BLK-2)."""
 
@@ -55,13 +68,13 @@ KERNELS = {
     rules.name: rules
     for rules in (
         Rules("6.1", "entry", True, False, False, True, True, False, True, False, False,
-              1280 * _KIB, False, (127, 1), False, False),
+              1280 * _KIB, False, (127, 1), False, 4096 * _KIB, False, False, "vectors", False, 8 * _KIB, False),
         Rules("6.12", "entry", True, False, True, False, False, True, False, True, False,
-              1280 * _KIB, True, (128, 1), False, False),
+              1280 * _KIB, True, (128, 1), False, 8192 * _KIB, True, False, "mapped", False, 4 * _KIB, False),
         Rules("6.18", "split", False, False, True, False, False, True, False, True, False,
-              4096 * _KIB, True, (256, 1), False, True),
+              4096 * _KIB, True, (256, 1), False, 8192 * _KIB, True, True, "coalesced", False, 4 * _KIB, True),
         Rules("7.3", "extract", False, True, False, False, False, True, False, True, True,
-              4096 * _KIB, True, (256, 1), True, True),
+              4096 * _KIB, True, (256, 1), True, 8192 * _KIB, True, True, "coalesced", True, 4 * _KIB, True),
     )
 }  # fmt: skip
 """Every kernel that is known, oldest first."""

@@ -52,7 +52,8 @@ class World:
 
     def __init__(self, system, op, iommu):
         system, _, kernel = system.partition(" ")
-        self.machine = Machine(system=system, kernel=kernel or "7.3", iommu=iommu, fragmentation=0, ram="64 MiB")
+        self.machine = Machine(system=system, kernel=kernel or "7.3", iommu=iommu, fragmentation=0, ram="64 MiB",
+                               sgl_threshold=0)  # fmt: skip
         zone = self.machine.buddy.zones[0]
         block = zone.take_virgin()
         zone.pcp[0] = list(range(block + 1022, block - 1, -2))  # no two neighbours touch
@@ -124,7 +125,7 @@ def count_failures(chances, expected):
 
 
 def test_no_device_address_is_left(kind, nothing_held):
-    chances = every(kind, "map", enomem("iommu"), nothing_held, at=lambda world: world.machine.dma, once=False)
+    chances = every(kind, "map", enomem("iommu"), nothing_held, at=lambda world: world.machine.maps, once=False)
     assert count_failures(chances, errno.ENOMEM) >= 3
 
 
@@ -146,7 +147,7 @@ def test_the_driver_refuses(kind, error, expected, nothing_held):
 @pytest.mark.parametrize(
     "where",
     [
-        lambda world: (world.machine.dma, "map"),
+        lambda world: (world.machine.maps, "map"),
         lambda world: (world.machine.nvme.pool, "alloc"),
         lambda world: (world.machine.nvme, "_setup_cmd"),
         lambda world: (world.machine.device, "submit"),
@@ -206,9 +207,9 @@ def test_a_bus_fault_at_the_kth_access_is_a_transfer_error(kind, nothing_held):
         shared = (range(queues.sq_dma, queues.sq_dma + 65536), range(queues.cq_dma, queues.cq_dma + 16384))
         faulty = fuse(bus.views)
         world.machine.device.bus = SimpleNamespace(
-            views=lambda addr, n, bus=bus, faulty=faulty, shared=shared: (
+            views=lambda addr, n, write=False, bus=bus, faulty=faulty, shared=shared: (
                 bus.views if any(addr in span for span in shared) else faulty
-            )(addr, n)
+            )(addr, n, write)
         )
         assert world.errno() == errno.EIO
         nothing_held(world.machine)
@@ -258,7 +259,7 @@ def test_memory_runs_out_at_the_kth_frame(kind, nothing_held):
 
 
 WHERE = {
-    "map": lambda world: (world.machine.dma, "map"),
+    "map": lambda world: (world.machine.maps, "map"),
     "alloc": lambda world: (world.machine.nvme.pool, "alloc"),
     "setup_cmd": lambda world: (world.machine.nvme, "_setup_cmd"),
     "queue_rq": lambda world: (world.machine.nvme, "queue_rq"),
@@ -303,7 +304,7 @@ def settle(machine):
     with suppress(Broken, KeyboardInterrupt):
         machine.clock.run()
     machine.clock.run()
-    assert (machine.ledger.held, machine.queue.in_flight, machine.nvme.mappings) == ({}, {}, {})
+    assert (machine.ledger.held, machine.queue.in_flight, machine.maps.held) == ({}, {}, {})
     assert (machine.queue.tags.free, machine.nvme.pool.in_use) == (machine.queue.tags.depth, 0)
     assert all((folio.refcount, folio.pincount) == (1, 0) for folio in machine.folios.states())
 
@@ -359,11 +360,11 @@ def test_a_controller_that_loses_its_completion_queue_fails_what_is_in_flight_an
     views, cq = machine.device.bus.views, machine.device._cq
     seen = []
 
-    def lose(addr, nbytes):
+    def lose(addr, nbytes, write=False):
         seen.append(addr) if cq <= addr < cq + 16384 else None
         if cq <= addr < cq + 16384 and len(seen) == k:
             raise BusFault(addr)
-        return views(addr, nbytes)
+        return views(addr, nbytes, write)
 
     machine.device.bus.views = lose
     report = machine.run()

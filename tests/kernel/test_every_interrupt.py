@@ -84,6 +84,14 @@ RUNS = {
     "ring": (ring, {}),
     "ring of pages": (ring, {"system": "page"}),
     "batch": (batch, {"sched": "mq-deadline"}),
+    "virtio": direct("/mnt/f", "pwrite", device="virtio", dma="swiotlb"),
+    "virtio ring": (ring, {"device": "virtio", "profile": {"indirect": 0}}),
+    "ahci": direct("/mnt/f", "pread", device="ahci", system="page", iommu="strict"),
+    "ahci batch": (batch, {"device": "ahci", "dma": "xen", "profile": {"queue_depth": 1}}),
+    "null": direct("/mnt/f", "pwrite", device="null"),
+    "pmem": (write, {"device": "pmem"}),
+    "bounced read": direct("/mnt/f", "pread", dma="swiotlb"),
+    "xen ring": (ring, {"dma": "xen"}),
 }
 
 

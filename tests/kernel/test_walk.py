@@ -15,6 +15,7 @@ from labkit.trace.events import (
     DmaUnmap,
     GupPin,
     GupUnpin,
+    IotlbFill,
     Mmap,
     MmPageAlloc,
     NvmeCompleteRq,
@@ -26,6 +27,8 @@ from labkit.trace.events import (
 BUF = 0x7F00_0000_0000
 FRAMES = ((0x7000, 4096), (0x21000, 4096))
 IOVA = 0xFF7F_E000
+QUEUE = 0xFFFF_0000
+"""Where the device finds its submission queue."""
 SQE = (
     "01000000010000000000000000000000000000000000000000e07fff00000000"
     "00f07fff0000000010000000000000000f000000000000000000000000000000"
@@ -57,7 +60,7 @@ def test_phyr():
         BlockGetrq(t=320, io=1, bio=1, rq=1, tag=0, sector=16, nr_sector=16, segments=2),
         DmaMap(
             t=320, io=1, rq=1, dma=((IOVA, 8192),), phys=FRAMES, maps=2, conversions=0, struct_pages=0,
-            descriptor_bytes=16,
+            descriptor_bytes=16, how="iova", ioptes=2,
         ),
         NvmeSetupCmd(
             t=388, io=1, rq=1, cid=0, slba=16, length=8192, prp1=IOVA, prp2=IOVA + 4096, prps=2, descriptor_bytes=0,
@@ -66,8 +69,9 @@ def test_phyr():
         BlockRqIssue(t=652, io=1, rq=1, tag=0, sector=16, nr_sector=16),
         DeviceStart(t=652, io=1, rq=1, unit=2),
         DeviceDma(t=20789, io=1, rq=1, write=True, len=8192),
+        IotlbFill(t=20789, io=1, rq=1, filled=((QUEUE, 4096), (IOVA, 8192)), evicted=(), hits=0, misses=3),
         NvmeCompleteRq(t=20789, io=1, rq=1, cid=0, status=0),
-        DmaUnmap(t=22489, io=1, rq=1, syncs=1, stale=False),
+        DmaUnmap(t=21789, io=1, rq=1, syncs=1, stale=False),
         BlockRqComplete(t=22489, io=1, rq=1, tag=0, sector=16, nr_sector=16, error=0),
         GupUnpin(t=22489, io=1, token=1, atomics=2, struct_pages=0, ns=22),
         SysExit(t=23411, io=1, name="pwrite64", ret=8192),
@@ -88,7 +92,7 @@ def test_page():
         BlockGetrq(t=320, io=1, bio=1, rq=1, tag=0, sector=16, nr_sector=16, segments=2),
         DmaMap(
             t=320, io=1, rq=1, dma=((IOVA, 8192),), phys=FRAMES, maps=2, conversions=2, struct_pages=2,
-            descriptor_bytes=16,
+            descriptor_bytes=16, how="iova", ioptes=2,
         ),
         NvmeSetupCmd(
             t=388, io=1, rq=1, cid=0, slba=16, length=8192, prp1=IOVA, prp2=IOVA + 4096, prps=2, descriptor_bytes=0,
@@ -97,8 +101,9 @@ def test_page():
         BlockRqIssue(t=652, io=1, rq=1, tag=0, sector=16, nr_sector=16),
         DeviceStart(t=652, io=1, rq=1, unit=2),
         DeviceDma(t=20789, io=1, rq=1, write=True, len=8192),
+        IotlbFill(t=20789, io=1, rq=1, filled=((QUEUE, 4096), (IOVA, 8192)), evicted=(), hits=0, misses=3),
         NvmeCompleteRq(t=20789, io=1, rq=1, cid=0, status=0),
-        DmaUnmap(t=22489, io=1, rq=1, syncs=1, stale=False),
+        DmaUnmap(t=21789, io=1, rq=1, syncs=1, stale=False),
         BlockRqComplete(t=22489, io=1, rq=1, tag=0, sector=16, nr_sector=16, error=0),
         GupUnpin(t=22489, io=1, token=1, atomics=2, struct_pages=2, ns=22),
         SysExit(t=23411, io=1, name="pwrite64", ret=8192),

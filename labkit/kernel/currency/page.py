@@ -7,13 +7,15 @@ from labkit.errors import SyscallError
 from labkit.kernel.currency.fill import Filled, FolioEnd, after, fill, npages, pinned_twice, trim
 from labkit.kernel.currency.iov_iter import IovIter
 from labkit.kernel.currency.ops import Hold, Kiocb, Released
-from labkit.kernel.mm.gup.gup import Pages, pin_user_pages, unpin_user_pages
+from labkit.kernel.currency.peers import OneClass
+from labkit.kernel.mm.gup.gup import Pages, unpin_user_pages
 from labkit.kernel.mm.pin.dirty import mark_dirty
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.kernel.version import KERNELS, NEWEST, Rules
 from labkit.scatter.bio_vec import BIO_VEC_BYTES, BioVecs
+from labkit.scatter.memory_class import RAM
 from labkit.scatter.payload import Payload, Ranges, cut, join
-from labkit.units import MAX_PAGE_ORDER, PAGE_SHIFT, PAGE_SIZE, PUD_ORDER, UserAddr
+from labkit.units import MAX_PAGE_ORDER, PAGE_SHIFT, PAGE_SIZE, PUD_ORDER
 
 _SLABS = (4, 16, 64, 128, 256)
 """Vector tables come in these sizes; 4 stand inside the bio (BIO-1)."""
@@ -35,12 +37,13 @@ class PageCurrency:
     def pin(self, iocb: Kiocb, start: int, nbytes: int | None = None) -> Hold:
         """Fill one bio from byte `start` on: until its 256th vector, or the end, or a page that cannot be had (R6)."""
         left = iocb.nbytes - start
-        filled = self._fill(iocb, start, left if nbytes is None else min(nbytes, left))
+        source = OneClass(iocb)
+        filled = self._fill(iocb, start, left if nbytes is None else min(nbytes, left), source)
         taken: list[Pages] = [each.got for each in filled.taken]
         runs = taken[0].runs if len(taken) == 1 else join([got.runs for got in taken])
         try:
             kept, used = self._trim(iocb, filled)
-            hold = self._hold(iocb, kept, _pages(runs, 0, used), filled)
+            hold = self._hold(iocb, BioVecs.of(kept, source.cls or RAM), _pages(runs, 0, used), filled)
         except BaseException:
             unpin_user_pages(iocb.mm, runs)
             raise
@@ -67,12 +70,12 @@ class PageCurrency:
         """Return the pages that the IO touches: a vector may be needed for each (R7)."""
         return npages(after(iocb.pieces, start))
 
-    def _fill(self, iocb: Kiocb, start: int, nbytes: int) -> Filled:
+    def _fill(self, iocb: Kiocb, start: int, nbytes: int, source: OneClass) -> Filled:
         """Extract pages, and fold them; whatever goes wrong, none of them stays pinned (BIO-5)."""
         taken: list[Pages] = []
 
         def extract(addr: int, want: int) -> Pages:
-            taken.append(pin_user_pages(iocb.mm, UserAddr(addr), want, write=not iocb.write))
+            taken.append(source.extract(addr, want))
             return taken[-1]
 
         mask = iocb.limits.dma_alignment
@@ -92,15 +95,14 @@ class PageCurrency:
             raise SyscallError(iocb.call, what, "hold no logical block (BIO-5)", errno.EFAULT)
         return join([kept]), filled.pages(whole)
 
-    def _hold(self, iocb: Kiocb, kept: Ranges, runs: Ranges, filled: Filled) -> Hold:
+    def _hold(self, iocb: Kiocb, vecs: BioVecs, runs: Ranges, filled: Filled) -> Hold:
         """Tell the ledger, and count what it cost."""
         taken: list[Pages] = [each.got for each in filled.taken]
-        mm, table = iocb.mm, BIO_VEC_BYTES * _SLABS[bisect_left(_SLABS, len(kept))]
-        vecs = BioVecs.of(kept)
+        mm, table = iocb.mm, BIO_VEC_BYTES * _SLABS[bisect_left(_SLABS, len(vecs))]
         pages = sum([got.nr for got in taken])
         atomics, faults = sum([got.atomics for got in taken]), sum([got.faults for got in taken])
         lines = sum([got.cache_lines for got in taken])
-        ranges = pinned_twice(kept, [each.nbytes for each in filled.taken])
+        ranges = pinned_twice(vecs.vecs, [each.nbytes for each in filled.taken])
         token = mm.ledger.pin(iocb.io, mm.frames.now(), self.policy, ranges, mm.task, per_bio=True)
         # a step of the walk for each page: under a leaf one entry is read, and still 512 pointers are stored (MM-9)
         first = not (iocb.write or iocb.simple)  # no interrupt may do it later (MM-25)

@@ -7,12 +7,14 @@ twice; pages are pinned at the entry, and let go of when the IO is over. How a p
 from labkit.kernel.currency.fill import FolioEnd, after, fold, fold_folios, pinned_twice, unaligned
 from labkit.kernel.currency.ops import Hold, Kiocb, Released, wipe
 from labkit.kernel.currency.page import folio_end
-from labkit.kernel.mm.gup.gup import Pages, pin_user_pages, unpin_user_pages
+from labkit.kernel.currency.peers import OneClass
+from labkit.kernel.mm.gup.gup import Pages, unpin_user_pages
 from labkit.kernel.mm.pin.dirty import mark_dirty
 from labkit.kernel.version import KERNELS, NEWEST, Rules
 from labkit.scatter.bio_vec import BIO_VEC_BYTES, BioVecs
+from labkit.scatter.memory_class import RAM
 from labkit.scatter.payload import Payload, Range, Ranges, join
-from labkit.units import PAGE_SIZE, UserAddr
+from labkit.units import PAGE_SIZE
 
 
 class UnifiedCurrency:
@@ -30,7 +32,8 @@ class UnifiedCurrency:
         vecs: list[Range] = []
         mm = iocb.mm
         try:
-            sizes = self._take_all(iocb, start, taken, vecs)
+            source = OneClass(iocb)
+            sizes = self._take_all(iocb, start, taken, vecs, source)
             kept = join([tuple(vecs)])
             ranges = pinned_twice(kept, sizes)
             token = mm.ledger.pin(iocb.io, mm.frames.now(), self.policy, ranges, mm.task, per_bio=False)
@@ -42,7 +45,7 @@ class UnifiedCurrency:
         atomics, faults = sum(got.atomics for got in taken), sum(got.faults for got in taken)
         lines = sum(got.cache_lines for got in taken)
         return Hold(
-            BioVecs.of(kept), iocb.nbytes - start, token, runs, ranges, pages, atomics, pages,
+            BioVecs.of(kept, source.cls or RAM), iocb.nbytes - start, token, runs, ranges, pages, atomics, pages,
             BIO_VEC_BYTES * len(kept), lines, faults,
         )  # fmt: skip
 
@@ -65,8 +68,11 @@ class UnifiedCurrency:
         """Return 0: the bio has no table of its own."""
         return 0
 
-    def _take_all(self, iocb: Kiocb, start: int, taken: list[Pages], vecs: list[Range]) -> list[int]:
-        """Extract piece after piece into `taken`, fold them into `vecs`, and return the bytes of each extraction."""
+    def _take_all(self, iocb: Kiocb, start: int, taken: list[Pages], vecs: list[Range], source: OneClass) -> list[int]:
+        """Extract piece after piece into `taken`, fold them into `vecs`, and return the bytes of each extraction.
+
+        Errors: those of `source`, also where memory is of two classes: one list is of one.
+        """
         mask, ends, sizes = iocb.limits.dma_alignment, folio_end(iocb.mm), list[int]()
         for piece in after(iocb.pieces, start):
             addr, left = piece
@@ -74,7 +80,7 @@ class UnifiedCurrency:
                 raise unaligned(iocb.call, addr, left, mask)
             while left:
                 want = -(-(addr % PAGE_SIZE + left) // PAGE_SIZE)
-                got = pin_user_pages(iocb.mm, UserAddr(addr), want, write=not iocb.write)
+                got = source.extract(addr, want)
                 taken.append(got)
                 nbytes = min(left, got.nr * PAGE_SIZE - addr % PAGE_SIZE)
                 self._fold(vecs, got.runs, addr % PAGE_SIZE, nbytes, ends)

@@ -163,7 +163,7 @@ class Syscalls:
         opened = _as_can_be(self.files[fd])
         iov = _import_iovec(call, pieces)
         flags, limits = iocb_flags(call, rwf, opened.flags, direct=opened.direct), opened.file.queue.limits
-        nbytes = sum(n for _, n in iov)
+        nbytes = iov[0][1] if len(iov) == 1 else sum(n for _, n in iov)
         if flags & Iocb.APPEND and write:
             pos = opened.file.i_size
         if flags & Iocb.ATOMIC and nbytes:
@@ -214,7 +214,7 @@ class Syscalls:
         self, call: str, fd: int, pieces: tuple[Range, ...], pos: int, *, write: bool, rwf: str
     ) -> Generator[Wait, Any, int]:
         io, ret = self.dio.next_io(), -errno.EIO
-        buf, nbytes = (pieces[0][0] if pieces else 0), sum(n for _, n in pieces)
+        buf, nbytes = pieces[0] if len(pieces) == 1 else ((pieces[0][0] if pieces else 0), sum(n for _, n in pieces))
         told = pieces if len(pieces) > 1 else ()
         self.emit(("SysEnter", self.env.now, io, call, fd, buf, nbytes, pos, told))
         try:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from labkit.errors import InvariantError, SyscallError
 from labkit.kernel.block.limits import QueueLimits
-from labkit.kernel.currency import page, unified
+from labkit.kernel.currency import peers
 from labkit.kernel.currency.ops import Kiocb
 from labkit.kernel.currency.page import PageCurrency
 from labkit.kernel.currency.phyr import PhyrCurrency
@@ -177,8 +177,7 @@ def test_an_extraction_that_breaks_at_any_point_leaves_nothing_pinned(system, k,
             raise error
         return gup.pin_user_pages(*args, **named)
 
-    for module in (page, unified):
-        monkeypatch.setattr(module, "pin_user_pages", breaks)
+    monkeypatch.setattr(peers, "pin_user_pages", breaks)
     iocb = iocb_of(mm, 16384)
     iocb.iov = tuple((VA + at * 4096, 4096) for at in (3, 1, 0, 2))
     with pytest.raises(type(error)):

@@ -1,7 +1,8 @@
 """Memory that another owns, registered for IO: a provider as upstream 7.3 has them (p2pdma_provider), with an end."""
 
 import errno
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from labkit.errors import SyscallError
 from labkit.kernel.mm.frames.ledger import PinLedger
@@ -25,6 +26,8 @@ class Provider:
     struct_pages: bool = False
     revocable: bool = True
     revoked: bool = False
+    importers: dict[int, Callable[[], None]] = field(default_factory=dict)
+    """Who has mapped it for a device, and is told when it goes (move_notify, DMABUF-1): by number of the mapping."""
 
     @property
     def live(self) -> bool:
@@ -39,6 +42,8 @@ class Provider:
         if not self.revocable:
             raise SyscallError("provider", self.name, "promised to stay, and is not revoked (D-13)", errno.EOPNOTSUPP)
         self.revoked = True
+        for move_notify in tuple(self.importers.values()):
+            move_notify()
         return ledger.holding(((self.start, self.nbytes),))
 
 

@@ -46,8 +46,10 @@ class Buddy:
         """The zonelist: in the order in which they are asked."""
         self._kernel = [zone for zone in self.zones if zone.name != "Movable"]
 
-    def alloc_pages(self, order: int, migratetype: int = MOVABLE, flags: int = ALLOC_WMARK_LOW) -> Pfn:
+    def alloc_pages(self, order: int, migratetype: int = MOVABLE, flags: int = ALLOC_WMARK_LOW, below: int = 0) -> Pfn:
         """Return the first frame of a free block of 2**`order` frames for use as `migratetype`.
+
+        `below`: not from a zone that ends above that physical address, 0 for any; the lowest is asked in any case.
 
         Above the low watermark first, then above the one that ALLOC `flags` say or the minimum, then once more when
         every CPU has given back what it keeps (BUD-9). Raises SyscallError ENOMEM when that is not enough either, and
@@ -57,6 +59,8 @@ class Buddy:
         if order < 0 or not 0 <= migratetype < MIGRATE_PCPTYPES:
             raise _no_such(order, migratetype)
         zones = self.zones if migratetype == MOVABLE else self._kernel
+        if below:
+            zones = [zone for zone in zones if zone.end << PAGE_SHIFT <= below] or zones[-1:]
         for zone in zones:
             pfn = zone.rmqueue(order, migratetype, flags, zones[0].name)
             if pfn is not None:

@@ -413,3 +413,11 @@ def test_numbers_that_make_no_sense_are_refused_in_one_sentence_and_change_nothi
     with pytest.raises(BadInput, match=r"^mm: .* \(-EINVAL\)$"):
         ask(buddy)
     assert buddy.info() == before
+
+
+def test_memory_below_an_address_comes_from_zones_that_end_there_or_from_the_lowest():
+    buddy = Buddy(4 << 30)
+    assert buddy.alloc_pages(0, UNMOVABLE) >= 1 << 20
+    assert 1 << 12 <= buddy.alloc_pages(0, UNMOVABLE, below=1 << 32) < 1 << 20
+    assert buddy.alloc_pages(0, UNMOVABLE, below=1 << 24) < 1 << 12
+    assert buddy.alloc_pages(0, UNMOVABLE, below=1 << 16) < 1 << 12
