@@ -62,10 +62,10 @@ class Scenario(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
-    system: Literal["phyr", "page", "unified"] = "phyr"
+    system: Literal["phyr", "page", "unified", "premapped"] = "phyr"
     kernel: Literal["6.1", "6.12", "6.18", "7.3"] = "7.3"
     """Whose rules hold for all that the compared systems share, and for page and unified above it."""
-    device: Literal["nvme", "loop"] = "nvme"
+    device: Literal["nvme", "optane", "virtio", "ahci", "disk", "pmem", "null", "delay", "loop"] = "nvme"
     op: Literal["read", "write"] = "read"
     size: Annotated[ByteSize, _Spaced, Field(ge=1, le=_TIB)] = ByteSize(1 << 20)
     offset: Annotated[ByteSize, _Spaced, Field(ge=0, le=1 << 62)] = ByteSize(0)
@@ -73,6 +73,21 @@ class Scenario(BaseModel):
     """What the buffer is made of: one of KINDS."""
     fragmentation: float = Field(0.6, ge=0, le=1)
     iommu: Literal["off", "lazy", "strict"] = "lazy"
+    """How unmaps of `dma=iommu` reach the IOTLB; off is `dma=direct`."""
+    dma: Literal["direct", "iommu", "swiotlb", "xen"] | None = None
+    """How memory gets its device addresses; None is iommu, or direct where `iommu` is off."""
+    device_mask: int = Field(64, ge=16, le=64)
+    """Bits of an address that the device can put on the bus."""
+    route: Literal["switch", "bridge", "none"] = "bridge"
+    """Where memory of another device is: below the same switch, behind a host bridge that lets it through, or not."""
+    acs: bool = False
+    """Whether the bridges of a switch redirect requests to the root (ACS)."""
+    sgl_threshold: int = Field(32 << 10, ge=0, le=1 << 30)
+    """nvme.sgl_threshold: from which average segment on NVMe uses SGLs, in bytes; 0 for never."""
+    profile: dict[str, int | float] = Field({}, max_length=32)
+    """Numbers of the device that are other than those of its profile, by their names in data/."""
+    faults: tuple[str, ...] = Field((), max_length=8)
+    """What breaks, and when: KIND@EVENT each, such as 'media-error@DeviceStart'."""
     ram: Annotated[ByteSize, _Spaced, Field(ge=64 << 20, le=16 * _TIB)] = ByteSize(4 << 30)
     seed: int = Field(1, ge=0, lt=1 << 63)
     buffer: Literal["mapped", "readonly", "unmapped"] = "mapped"
@@ -146,6 +161,18 @@ class Scenario(BaseModel):
         folio = _HAPPENS_TO.get(str(values.get("hazard"))) if isinstance(values, dict) else None
         return {"folio": folio, **values} if folio else values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_dma(cls, values: Any) -> Any:
+        """Let `iommu` be off where `dma` is given, has none, and nobody asks for another."""
+        without = isinstance(values, dict) and values.get("dma") not in {None, "iommu"} and "iommu" not in values
+        return {**values, "iommu": "off"} if without else values
+
+    @property
+    def backend(self) -> str:
+        """How memory gets its device addresses: direct, iommu, swiotlb or xen."""
+        return self.dma or ("direct" if self.iommu == "off" else "iommu")
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         for misfit in self._misfits():
@@ -166,6 +193,14 @@ class Scenario(BaseModel):
             yield "folio=kvec is the kernel's own buffer for direct IO, and direct=False"
         if self.size + self.skew > self.ram:
             yield f"size={human_bytes(self.size)} does not fit into ram={human_bytes(self.ram)}"
+        yield from self._misfits_of_dma()
+
+    def _misfits_of_dma(self) -> Iterator[str]:
+        """Yield what does not go together in how memory is pinned, and mapped."""
+        if self.backend == "iommu" and self.iommu == "off":
+            yield "dma=iommu needs iommu=lazy or iommu=strict, and it is off"
+        if self.backend != "iommu" and self.iommu != "off":
+            yield f"dma={self.dma} has no IOMMU, and iommu={self.iommu}"
         if self.system != "phyr" and self.pin not in {None, "page"}:
             yield f"pin={self.pin} is for system=phyr: struct pages are counted page by page"
         if self.system != "phyr" and self.chunk:

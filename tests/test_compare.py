@@ -10,9 +10,10 @@ from labkit.machine import Machine
 from labkit.machine.compare import SYSTEMS, Comparison, compare
 from labkit.scenario import KINDS, Scenario
 from labkit.trace.layers import BELOW_DIO, LAYERS
+from labkit.trace.registration import REGISTRATION
 
 SMALL = {"ram": "64 MiB", "size": "64 KiB", "fragmentation": 1.0}
-ONLY_PHYRS = {"p2pdma", "gpu", "vfio", "hidden"}
+ONLY_PHYRS = {"gpu", "vfio", "hidden"}
 """Memory that pages can do no IO with (data/kinds.toml)."""
 NOBODYS = {"secretmem", "guest-memfd-private", "vvar", "pfnmap-ram"}
 """Memory that nobody may do IO with."""
@@ -92,13 +93,13 @@ def found():
 
 def test_as_json_it_has_every_system_with_meters_and_ratios(found):
     told = json.loads(json.dumps(found.as_dict()))
-    assert set(told) == {"equal", "differences", "systems", "scenario"}
+    assert set(told) == {"equal", "differences", "notes", "systems", "scenario"}
     assert list(told["systems"]) == list(SYSTEMS)
     for row in told["systems"].values():
         assert set(row) == {
             "label", "result", "verified", "error", "meters", "ratios", "totals", "struct_pages_below_dio", "sim_ns",
         }  # fmt: skip
-        assert {layer: tuple(meters) for layer, meters in row["meters"].items()} == LAYERS
+        assert {layer: tuple(meters) for layer, meters in row["meters"].items()} == LAYERS | {"once": REGISTRATION}
         assert row["ratios"].keys() == row["meters"].keys()
         assert row["struct_pages_below_dio"] == sum(row["meters"][layer].get("struct_pages", 0) for layer in BELOW_DIO)
     assert "system" not in told["scenario"]
@@ -157,7 +158,9 @@ def test_results_that_nobody_can_explain_are_not_equal():
 
 @pytest.mark.parametrize("systems", [(), ("phyr", "phyr"), ("iov",), ("page", "")])
 def test_systems_that_are_none_are_refused(systems):
-    with pytest.raises(BadInput, match=r"systems=.* are not some of page, phyr, unified, each once \(-EINVAL\)"):
+    with pytest.raises(
+        BadInput, match=r"systems=.* are not some of page, phyr, unified, premapped, each once \(-EINVAL\)"
+    ):
         compare(**SMALL, systems=systems)
 
 
@@ -166,3 +169,39 @@ def test_knobs_of_one_system_do_not_trouble_the_others():
     assert found.equal
     assert found.reports["phyr"]["pins"]["policy"] == "lease"
     assert found.reports["page"]["pins"]["policy"] == "page"
+
+
+@pytest.fixture(scope="module")
+def four():
+    systems = ("page", "phyr", "unified", "premapped")
+    return compare(ram="128 MiB", size="1 MiB", fragmentation=0.8, iommu="strict", count=4, systems=systems)
+
+
+def test_rule_dmabuf_4_device_addresses_cost_an_io_nothing_and_are_kept_all_the_time(four):
+    assert (four.equal, four.differences) == (True, ())
+    told = four.as_dict()["systems"]
+    page, phyr, premapped = (told[name]["meters"] for name in ("page", "phyr", "premapped"))
+    costs = [("gup", "atomics"), ("gup", "ptes"), ("dma", "maps"), ("dma", "ioptes"), ("dma", "iotlb_syncs")]
+    assert all(page[layer][name] > 0 == premapped[layer][name] for layer, name in costs)
+    assert phyr["dma"]["maps"] > 0 < phyr["gup"]["atomics"]
+    assert premapped["once"] == premapped["once"] | {"pinned_bytes": 1 << 20, "mapped_bytes": 1 << 20, "ioptes": 256}
+    assert not any(page["once"].values()) | any(phyr["once"].values())
+
+
+def test_what_is_kept_between_ios_is_told_in_a_sentence(four):
+    sentence = (
+        "premapped: 1 MiB stays in place, 1 MiB of it mapped for one device, until it is unregistered, "
+        "and whether IO goes there or not"
+    )
+    assert four.notes == (sentence,)
+    assert str(four).endswith(f"premapped 1048576: equal\n{sentence}")
+    assert ("once", "mapped_bytes", (0, 0, 0, 1 << 20), (None,) * 4) in four.table()
+
+
+@pytest.mark.parametrize(
+    "kind", ["registered", "secretmem", "device-coherent", "gpu", "hidden", "file", "fsdax", "ksm"]
+)
+@pytest.mark.parametrize("op", ["read", "write"])
+def test_memory_that_is_mapped_beforehand_differs_as_it_is_known_to(kind, op):
+    found = compare(**SMALL, folio=kind, op=op, systems=("page", "phyr", "premapped"))
+    assert found.equal

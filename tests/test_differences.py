@@ -66,6 +66,30 @@ def test_a_difference_is_known_by_its_rule_or_not_at_all(knobs, page, phyr, word
     assert reason(Scenario.of(knobs), phyr, page) == why
 
 
+DMABUF = "premapped: fs=ext4 takes no device addresses: the raw device of NVMe alone does (DMABUF-1) (-EOPNOTSUPP)"
+REFUSED = "gup: addr=0x7f0000000000 is secretmem, which nobody may pin (MM-4) (-EFAULT)"
+
+
+@pytest.mark.parametrize(
+    ("knobs", "page", "premapped", "words"),
+    [
+        ({"fs": "ext4"}, (4096,), ("-EOPNOTSUPP", DMABUF), "(DMABUF-1)"),
+        ({}, (4096,), ("-EOPNOTSUPP", "nvme0n1: NOWAIT is not for it (BLK-2) (-EOPNOTSUPP)"), ""),
+        ({"folio": "fsdax"}, (4096,), ("-EOPNOTSUPP", REFUSED.replace("EFAULT", "EOPNOTSUPP")), "(REG-1)"),
+        ({"buffer": "readonly"}, (4096,), FAULT, "(REG-1)"),
+        ({"size": 4096}, (4096,), FAULT, ""),
+        ({"folio": "gpu"}, FAULT, (1 << 20,), "gpu memory is nothing that pages can do IO with (data/kinds.toml)"),
+        ({"size": 8192}, (4096,), FAULT, "(D-4)"),
+    ],
+)
+def test_what_is_mapped_beforehand_differs_by_its_own_rules(knobs, page, premapped, words):
+    page, premapped = Came("page", *page), Came("premapped", *premapped)
+    why = reason(Scenario.of(knobs), page, premapped)
+    assert why.endswith(words)
+    assert bool(why) is bool(words)
+    assert reason(Scenario.of(knobs), premapped, page) == why
+
+
 def test_rule_d4_chunks_too_have_moved_a_part():
     whole, parts = Came("unified", *FAULT), Came("phyr", 4096)
     assert reason(Scenario.of({"size": 8192, "chunk": 1}), whole, parts).endswith("(D-4)")

@@ -46,7 +46,7 @@ def run(hazard, pin, **more):
         assert machine.ledger.held == {}
         assert machine.frames.orphans == []
         assert machine.queue.in_flight == {}
-        assert machine.nvme.mappings == {}
+        assert machine.maps.held == {}
         assert machine.snapshot() == machine.trace.state_at(machine.clock.now)
         return report, machine
 

@@ -108,7 +108,7 @@ def test_what_is_registered_again_at_an_address_takes_the_place_of_what_was():
 
 def tell_through(monkeypatch, machine, emit):
     """Let every layer of the IO tell `emit` what it would tell the trace."""
-    for holder in (machine.dio, machine.dio.by, machine.device, machine.queue, machine.nvme):
+    for holder in (machine.dio, machine.dio.by, machine.device, machine.queue, machine.nvme, machine.maps):
         names = [name for name in ("emit", "_emit") if hasattr(holder, name)]
         assert names
         monkeypatch.setattr(holder, names[0], emit)
@@ -222,7 +222,7 @@ def elsewhere(raw):
     ],
 )
 def test_a_layer_that_tells_of_other_bytes_is_found_out(monkeypatch, record, lie, name):
-    machine = Machine(size="64 KiB", check=True)
+    machine = Machine(size="64 KiB", check=True, kernel="6.18", sgl_threshold=0)
     emit = machine.tracer.emit
 
     def lying(raw):

@@ -127,7 +127,10 @@ def test_only_the_agreed_things_stand_at_the_top():
 
 
 def test_every_rule_that_the_code_names_is_told_in_data_and_none_besides():
-    families = "BIO|BLK|BLKDMA|BUD|BUF|D|DIO|DMA|IOVA|ITER|LAND|LIM|LOOP|MERGE|MISS|MM|MQ|NVME|P2P|PHYR|PT|REG|SPLIT"
+    families = (
+        "AHCI|BIO|BLK|BLKDMA|BUD|BUF|D|DIO|DMA|DMABUF|IOVA|ITER|LAND|LIM|LOOP|"
+        "MERGE|MISS|MM|MQ|NULL|NVME|P2P|PHYR|PMEM|PT|REG|SG|SPLIT|SWI|VIO"
+    )
     pattern = re.compile(rf"\b(?:(?:{families})-\d+|R\d+)")
     text = "\n".join(path.read_text() for path in modules())
     named = set(pattern.findall(re.sub(r"(\b[A-Z]+-?\d+)\.\.(\d+)", r"\1 \2", text)))

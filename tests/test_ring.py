@@ -31,6 +31,15 @@ def test_entries_of_one_batch_that_touch_become_one_request(nothing_held):
     nothing_held(machine)
 
 
+@pytest.mark.parametrize("system", ["page", "unified"])
+def test_pages_of_a_pci_device_are_not_registered(system, nothing_held):
+    machine, task, _ = world(system, route="switch")
+    buf = task.mmap("64 KiB", folio="p2pdma")
+    with pytest.raises(SyscallError, match=rf"gup: addr={buf:#x} is memory of a PCI device.*\(-EREMOTEIO\)"):
+        task.io_uring().register_buffers([(buf, "64 KiB")])
+    nothing_held(machine)
+
+
 def test_where_merges_are_forbidden_every_entry_is_a_request(nothing_held):
     machine, task, fd = world(limits={"nomerges": 2})
     ring, buf = task.io_uring(), task.mmap("32 KiB")

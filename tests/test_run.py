@@ -222,7 +222,6 @@ def test_buffered_io_copies_and_direct_io_does_not():
         ({"nomerges": 3}, "limits: nomerges=3 is not 0, 1 or 2 (R14)"),
         ({"max_sectors_kb": 1024}, "limits: max_sectors=2048 is more than the "),
         ({"max_hw_sectors": 16384}, "limits: max_hw_sectors=16384 is more than the "),
-        ({"virt_boundary_mask": 0}, "limits: virt_boundary_mask=0 is looser than the device's own 4095"),
         ({"max_segments": 65536}, "limits: max_segments=65536 is more than 65535, which 16 bits hold (LIM-3)"),
         ({"chunk_sectors": 12, "logical_block_size": 4096}, "limits: chunk_sectors=12 is no whole number of logical "),
         ({"atomic_write_unit_max": 3000}, "limits: atomic_write_unit_max=3000 is not a power of two (SPLIT-2)"),
@@ -235,6 +234,15 @@ def test_a_limit_that_cannot_be_is_one_sentence(limits, sentence, fs):
     assert str(caught.value).startswith(sentence)
     assert str(caught.value).endswith(" (-EINVAL)")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12", "6.18"])
+def test_gaps_are_allowed_only_where_the_driver_can_tell_of_them(kernel):
+    with pytest.raises(BadInput, match=r"virt_boundary_mask=0 is looser than the device's own 4095, .* \(NVME-2\)"):
+        Machine(**SMALL, kernel=kernel, limits={"virt_boundary_mask": 0})
+    assert Machine(**SMALL).queue.limits.virt_boundary_mask == 0
+    with pytest.raises(BadInput, match="virt_boundary_mask=0 is looser"):
+        Machine(**SMALL, profile={"sgl": 0}, limits={"virt_boundary_mask": 0})
 
 
 @pytest.mark.parametrize(
@@ -296,3 +304,11 @@ def test_what_stands_on_the_disk_ends_where_it_does(op, result):
 def test_rule_dio_1_an_io_at_the_end_of_the_device_is_the_kernels_to_answer(op, beyond, result, direct):
     report = Machine(ram="64 MiB", op=op, offset=(16 << 30) + beyond, size=4096, direct=direct).run()
     assert (report["result"], report["verified"]) == (result, result != "-ENOSPC")
+
+
+@pytest.mark.parametrize("system", ["phyr", "page"])
+def test_a_ring_lets_go_of_its_part_of_a_buffer_that_is_registered_as_a_whole(system, nothing_held):
+    knobs = {"size": "4 KiB", "skew": 512, "folio": "registered", "api": "io_uring-fixed", "ram": "96 MiB"}
+    with Machine(system=system, count=2, **knobs) as machine:
+        assert machine.run()["verified"]
+        nothing_held(machine)

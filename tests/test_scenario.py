@@ -11,7 +11,8 @@ DEFAULTS = {
     "folio": "4KiB", "fragmentation": 0.6, "iommu": "lazy", "ram": 4294967296, "seed": 1, "buffer": "mapped",
     "skew": 0, "count": 1, "fs": "raw", "extents": "mapped", "scatter": 0, "direct": True, "api": "pread",
     "pieces": 1, "flags": "", "sched": "none", "limits": {}, "completion": "phys_to_folio", "pin": None,
-    "chunk": 0, "hazard": None, "at": "DeviceStart", "check": False, "stack": "none",
+    "chunk": 0, "hazard": None, "at": "DeviceStart", "check": False, "stack": "none", "dma": None, "device_mask": 64,
+    "route": "bridge", "acs": False, "sgl_threshold": 32768, "profile": {}, "faults": (),
 }  # fmt: skip
 
 
@@ -56,8 +57,27 @@ def test_a_folio_may_be_written_with_a_space():
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"system": "iov"}, "scenario: system='iov': input should be 'phyr', 'page' or 'unified' (-EINVAL)"),
-        ({"device": "floppy"}, "scenario: device='floppy': input should be 'nvme' or 'loop' (-EINVAL)"),
+        (
+            {"system": "iov"},
+            "scenario: system='iov': input should be 'phyr', 'page', 'unified' or 'premapped' (-EINVAL)",
+        ),
+        (
+            {"device": "floppy"},
+            (
+                "scenario: device='floppy': input should be 'nvme', 'optane', 'virtio', 'ahci', 'disk', 'pmem', "
+                "'null', 'delay' or 'loop' (-EINVAL)"
+            ),
+        ),
+        ({"dma": "magic"}, "scenario: dma='magic': input should be 'direct', 'iommu', 'swiotlb' or 'xen' (-EINVAL)"),
+        (
+            {"dma": "direct", "iommu": "strict"},
+            "scenario: it cannot be: dma=direct has no IOMMU, and iommu=strict (-EINVAL)",
+        ),
+        (
+            {"dma": "iommu", "iommu": "off"},
+            "scenario: it cannot be: dma=iommu needs iommu=lazy or iommu=strict, and it is off (-EINVAL)",
+        ),
+        ({"device_mask": 8}, "scenario: device_mask='8': input should be greater than or equal to 16 (-EINVAL)"),
         ({"op": "trim"}, "scenario: op='trim': input should be 'read' or 'write' (-EINVAL)"),
         ({"folio": "8KiB"}, f"scenario: folio='8KiB': is none of {', '.join(KINDS)} (-EINVAL)"),
         ({"iommu": "on"}, "scenario: iommu='on': input should be 'off', 'lazy' or 'strict' (-EINVAL)"),

@@ -115,7 +115,7 @@ def test_who_may_not_wait_for_a_dirty_page_is_told_EAGAIN(system, op, nothing_he
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_write_that_is_to_last_goes_with_FUA_where_there_is_such_and_else_with_a_flush(system, nothing_held):
     told = {}
-    for name, limits in (("fua", {"write_cache": 1, "fua": 1}), ("flush", {"write_cache": 1}), ("none", {})):
+    for name, limits in (("fua", {}), ("flush", {"fua": 0}), ("none", {"write_cache": 0})):
         lab = Lab(system, limits=limits)
         lab.task.fsync(lab.direct)  # the file is new, and else it is synced for that
         begun = len(lab.machine.trace.of(BlockBioQueue))
@@ -438,6 +438,15 @@ def test_blocks_are_not_taken_from_under_a_direct_write(what, nothing_held):
     assert crowd.end(job) == [1 << 18]
     do()
     nothing_held(crowd.machine)
+
+
+@pytest.mark.parametrize("stack", ["none", "partition", "stripe", "crypt"])
+def test_a_look_at_a_device_ends_where_it_does(stack):
+    with Machine(ram="64 MiB", stack=stack, profile={"nbytes": 1 << 22}) as machine:
+        disk = machine.volume.disk
+        machine.volume.poke(disk.path, disk.nbytes - 512, b"end!" * 256)
+        assert machine.volume.peek(disk.path, disk.nbytes - 512, 4096) == b"end!" * 128
+        assert machine.volume.peek(disk.path, disk.nbytes + 512, 4096) == b""
 
 
 def test_an_extending_write_that_fails_leaves_no_block_behind_the_end(nothing_held):

@@ -11,10 +11,14 @@ from labkit.machine.differences import differences
 from labkit.machine.machine import Machine
 from labkit.scenario import Scenario
 from labkit.trace.layers import BELOW_DIO, LAYERS, layers
+from labkit.trace.registration import REGISTRATION, is_registration, registration
 from labkit.trace.trace import Trace
+from labkit.units import human_bytes
 
 SYSTEMS = ("page", "phyr", "unified")
-"""What can be compared; the first of those that are asked for is what the others are measured against."""
+"""What is compared if nobody says otherwise: what takes any memory to any file. The first is the measure."""
+KNOWN = (*SYSTEMS, "premapped")
+"""What can be compared. Device addresses go to the raw device of NVMe alone, and only as they are asked for."""
 Row = tuple[str, str, tuple[int, ...], tuple[float | None, ...]]
 """Layer, meter, the value in each system, and its ratio to that of the first (None where that is 0)."""
 
@@ -34,11 +38,17 @@ class Comparison:
     equal: bool = True
     """Whether all results are equal, but for differences that are known (machine/differences.py)."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A sentence for each system that keeps something between two IOs."""
+        kept = {name: registration(trace.records) for name, trace in self.traces.items()}
+        return tuple(_kept(name, **found) for name, found in kept.items() if any(found.values()))
+
     def table(self) -> list[Row]:
-        """Return every meter of every layer that any system has counted."""
-        meters = {name: layers(trace.records) for name, trace in self.traces.items()}
+        """Return every meter of every layer that any system has counted; `once` is what registering a buffer takes."""
+        meters = {name: _meters(trace) for name, trace in self.traces.items()}
         rows: list[Row] = []
-        for layer, names in LAYERS.items():
+        for layer, names in {**LAYERS, "once": REGISTRATION}.items():
             for name in names:
                 values = tuple(meters[system][layer][name] for system in self.traces)
                 if any(values):
@@ -47,11 +57,12 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as plain values, for JSON."""
-        meters = {name: layers(trace.records) for name, trace in self.traces.items()}
+        meters = {name: _meters(trace) for name, trace in self.traces.items()}
         first = next(iter(meters))
         return {
             "equal": self.equal,
             "differences": list(self.differences),
+            "notes": list(self.notes),
             "systems": {
                 name: {
                     "label": self.labels[name],
@@ -84,7 +95,8 @@ class Comparison:
 
     def _verdict(self) -> list[str]:
         results = ", ".join(f"{name} {report['result']}" for name, report in self.reports.items())
-        return [f"results: {results}: {'equal' if not self.differences else 'not equal'}", *self.differences]
+        equal = "equal" if not self.differences else "not equal"
+        return [f"results: {results}: {equal}", *self.differences, *self.notes]
 
     def _html(self) -> str:
         head = "".join(f"<th>{escape(name)}<br><small>{escape(self.labels[name])}</small></th>" for name in self.traces)
@@ -104,9 +116,9 @@ def compare(scenario: Scenario | None = None, systems: Sequence[str] = SYSTEMS, 
 
     Raises BadInput EINVAL for a system that is none, or a scenario that cannot be, NotAllowed as Machine does.
     """
-    known = [name for name in systems if name in SYSTEMS]
+    known = [name for name in systems if name in KNOWN]
     if not known or len(known) != len(systems) or len(set(known)) != len(known):
-        rule = f"are not some of {', '.join(SYSTEMS)}, each once"
+        rule = f"are not some of {', '.join(KNOWN)}, each once"
         raise BadInput("compare", f"systems={','.join(systems)}"[:80], rule, errno.EINVAL)
     base = (scenario or Scenario.of(knobs)).model_dump(exclude_unset=True)
     reports, traces, labels = {}, {}, {}
@@ -122,6 +134,19 @@ def compare(scenario: Scenario | None = None, systems: Sequence[str] = SYSTEMS, 
     return Comparison(
         Scenario.of(base), reports, traces, labels, tuple(text for text, _ in told), all(known for _, known in told)
     )
+
+
+def _meters(trace: Trace) -> dict[str, dict[str, int]]:
+    """Return what the IOs of `trace` cost, layer by layer, and apart from it what was paid once."""
+    records = trace.records
+    return layers(rec for rec in records if not is_registration(rec)) | {"once": registration(records)}
+
+
+def _kept(name: str, *, pinned_bytes: int, mapped_bytes: int, **_: int) -> str:
+    """Return what is taken from all others for as long as a buffer is registered (REG-1, DMABUF-4)."""
+    mapped = f", {human_bytes(mapped_bytes)} of it mapped for one device" if mapped_bytes else ""
+    held = human_bytes(pinned_bytes) if pinned_bytes else "memory of a device"
+    return f"{name}: {held} stays in place{mapped}, until it is unregistered, and whether IO goes there or not"
 
 
 def _ratios(mine: dict[str, dict[str, int]], first: dict[str, dict[str, int]]) -> dict[str, dict[str, float | None]]:

@@ -9,7 +9,11 @@ from labkit.machine.kinds import table
 from labkit.scenario import FOLIO_ORDER, Scenario
 from labkit.units import PAGE_SIZE
 
-_EIO, _EINVAL = errno_name(errno.EIO), errno_name(errno.EINVAL)
+_EIO, _EINVAL, _EOPNOTSUPP = errno_name(errno.EIO), errno_name(errno.EINVAL), errno_name(errno.EOPNOTSUPP)
+_LATER = ("(D-14)", "(P2P-2)", "(SWI-4, D-9)")
+"""What refuses memory after all has looked at its kind: encryption, the way to it, the device's mask."""
+_PAGELESS = {"phyr", "premapped"}
+"""Systems that need no struct page."""
 
 
 class Came(NamedTuple):
@@ -28,12 +32,12 @@ class Came(NamedTuple):
     @property
     def at_start(self) -> bool:
         """Whether the system pins everything at the start of the IO."""
-        return self.system in {"phyr", "unified"}
+        return self.system in {"phyr", "unified", "premapped"}
 
     @property
     def of_memory(self) -> bool:
         """Whether the memory is what was refused: nobody could look it up, or no device could address it."""
-        return self.failed and (self.error.startswith(("gup:", "mm:")) or "ITER-5" in self.error)
+        return self.failed and (self.error.startswith(("gup:", "mm:", "premapped: addr")) or "ITER-5" in self.error)
 
 
 def differences(scenario: Scenario, reports: dict[str, dict[str, Any]]) -> list[tuple[str, bool]]:
@@ -67,11 +71,22 @@ def reason(scenario: Scenario, one: Came, other: Came) -> str:
 
 def _kind(sc: Scenario, bad: Came, good: Came) -> bool:
     """Return whether only pages refuse memory of this kind, with the errno of its row."""
-    reached = (
-        not good.failed or "(D-14)" in good.error or sc.api == "io_uring-fixed"
-    )  # registered before any other check
-    refused = bad.of_memory and bad.system != "phyr" and bad.result == f"-{_today(sc)}"
-    return refused and good.system == "phyr" and reached
+    later = any(rule in good.error for rule in _LATER) or sc.api == "io_uring-fixed"  # registered before any check
+    reached = not good.failed or later
+    refused = bad.of_memory and bad.system not in _PAGELESS and bad.result == f"-{_today(sc)}"
+    return refused and good.system in _PAGELESS and reached
+
+
+def _registered(_sc: Scenario, bad: Came, good: Came) -> bool:
+    """Return whether device addresses cannot go there, where any other memory can."""
+    refused = bad.system == "premapped" and bad.result == _EOPNOTSUPP and "(DMABUF-1" in bad.error
+    return refused and good.system != "premapped"
+
+
+def _long_term(sc: Scenario, bad: Came, good: Came) -> bool:
+    """Return whether the memory is nothing that may be pinned for long, and be written to."""
+    special = sc.folio not in FOLIO_ORDER or sc.buffer == "readonly"
+    return bad.system == "premapped" and bad.of_memory and special and not good.failed
 
 
 def _cpu(sc: Scenario, bad: Came, good: Came) -> bool:
@@ -121,6 +136,8 @@ def _today(sc: Scenario) -> str:
 
 _RULES: dict[Callable[[Scenario, Came, Came], bool], str] = {
     _kind: "{} memory is nothing that pages can do IO with (data/kinds.toml)",
+    _registered: "what is mapped beforehand goes to the raw device of NVMe alone, and is not bounced (DMABUF-1)",
+    _long_term: "a registered buffer is pinned for the long term, and to be written to (REG-1)",
     _cpu: "the CPU must read every byte, and has no mapping of {} memory by its address (D-14)",
     _hole: "who pins at the start looks at memory that a hole never touches (D-5, DIO-15)",
     _part: "who pins at the start fails before anything is issued, who pins for each bio has moved a part (D-4)",

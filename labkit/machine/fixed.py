@@ -7,6 +7,7 @@ from labkit.errors import SyscallError
 from labkit.host.signals import whole
 from labkit.kernel.currency.fill import fixed_table
 from labkit.kernel.currency.listed import ListedCurrency, Region
+from labkit.kernel.currency.peers import class_of
 from labkit.kernel.dio import DirectIO
 from labkit.kernel.mm.frames.frames import Frames
 from labkit.kernel.mm.gup.follow import FOLL_LONGTERM, FOLL_PIN, group_of
@@ -15,8 +16,9 @@ from labkit.kernel.mm.pin.policies import POLICIES
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.kernel.version import Rules
 from labkit.machine.plug import kernel_pages
+from labkit.machine.premapped import Premapped, registry_of
 from labkit.scatter.payload import Range, Ranges
-from labkit.scatter.phyr import phyrs_of
+from labkit.scatter.phyr import Phyrs, phyrs_of
 from labkit.task import KERNEL, MAX_BYTES, Task
 from labkit.units import PAGE_SHIFT, PAGE_SIZE, PHYS_PFN, PhysAddr, UserAddr, human_bytes
 
@@ -40,9 +42,12 @@ class Fixed:
         What lies in ZONE_MOVABLE migrates out of it before (MM-21). What was registered at `addr` until now is let go
         of, as IORING_REGISTER_BUFFERS_UPDATE does. Raises SyscallError: EFAULT, ENOMEM, EOPNOTSUPP as
         pinning does, EAGAIN for memory that may not stay and cannot move, ENOMEM beyond RLIMIT_MEMLOCK; EFAULT for no
-        byte, EINVAL for more than 1 TiB (REG-1). Nothing is registered then, nor when Ctrl-C comes.
+        byte, EINVAL for more than 1 TiB (REG-1). Nothing is registered then, nor when Ctrl-C comes. Where memory is
+        mapped beforehand, it is mapped, too, with the errors of Premapped.register, and a token may be 0.
         """
         _check_length(nbytes)
+        if self._premapped is not None:
+            return self._premapped.register(task.mm, addr, nbytes).token
         if (task.mm.task, addr) in self._regions:
             self.release(task, addr)
         try:
@@ -56,6 +61,8 @@ class Fixed:
     def _pin(self, task: Task, addr: int, nbytes: int) -> int:
         flags = FOLL_PIN | FOLL_LONGTERM
         found = get_user_phyrs(task.mm, addr, nbytes, write=True, flags=flags, mms=self._mms)
+        if self._currency().inner.name != "phyr":
+            _check_pages(task.mm, addr, found.phyrs)
         self._account(task, found.phyrs.vecs)
         policy = POLICIES[self._currency().inner.policy]
         table = self._table(found.phyrs.vecs, addr % PAGE_SIZE, nbytes)
@@ -68,12 +75,13 @@ class Fixed:
         return token
 
     def vmalloc(self, task: Task, nbytes: int) -> UserAddr:
-        """Take a kernel buffer of `nbytes` for IO of `task`; return its address in the kernel. Raises ENOMEM."""
+        """Take a kernel buffer of `nbytes` for IO of `task`; return its address. Raises ENOMEM, EOPNOTSUPP."""
+        regions = self._currency().regions
         runs, addr = kernel_pages(self.frames, nbytes), self._next
         self._next += nbytes + PAGE_SIZE
         task.vmap[addr] = runs
         phyrs = phyrs_of([start for start, _ in runs], [size for _, size in runs])
-        self._currency().regions[task.mm.task, addr] = Region(addr, phyrs)
+        regions[task.mm.task, addr] = Region(addr, phyrs)
         return UserAddr(addr)
 
     @whole()
@@ -84,6 +92,8 @@ class Fixed:
         """
         region = self.find(task, addr)
         if region is None:
+            if self._premapped is not None:
+                self._premapped.unregister(task.mm, addr)
             return
         del self._currency().regions[task.mm.task, region.addr]
         if region.token:
@@ -98,9 +108,16 @@ class Fixed:
                 self.frames.buddy.free_pages(PHYS_PFN(PhysAddr(at)), 0)
 
     def find(self, task: Task, addr: int) -> Region | None:
-        """Return the buffer of `task` that holds `addr`, by its interval: the mapping may be another by now."""
+        """Return the buffer of `task` that begins at `addr`, or else holds it: the mapping may be another by now."""
+        if (begins := self._regions.get((task.mm.task, addr))) is not None:
+            return begins
         mine = (region for (owner, _), region in self._regions.items() if owner == task.mm.task)
         return next((region for region in mine if region.addr <= addr < region.addr + region.phyrs.nbytes), None)
+
+    def exit(self, task: Task) -> None:
+        """Let go of what `task`, which ends, has mapped beforehand, wherever that was mapped in it."""
+        if self._premapped is not None:
+            self._premapped.unregister_all(task.mm)
 
     @property
     def kernel_frames(self) -> int:
@@ -111,6 +128,11 @@ class Fixed:
     def _regions(self) -> dict[tuple[int, int], Region]:
         currency = self._dio.currency
         return currency.regions if isinstance(currency, ListedCurrency) else {}
+
+    @property
+    def _premapped(self) -> Premapped | None:
+        """The registry, where buffers are mapped beforehand: then nothing is listed here."""
+        return registry_of(self._dio.currency)
 
     def _table(self, vecs: Ranges, skip: int, nbytes: int) -> tuple[Range, ...]:
         """Return the vectors that upstream keeps of a registration (R17); none where ranges flow."""
@@ -139,9 +161,22 @@ class Fixed:
         return sum(group.nbytes * group.count for group, _ in self.frames.folios.groups(whole))
 
     def _currency(self) -> ListedCurrency:
+        if self._premapped is not None:
+            rule = "is mapped for no device, and a registration is of user memory (DMABUF-1)"
+            raise SyscallError("premapped", "the kernel's own buffer", rule, errno.EOPNOTSUPP)
         if not isinstance(self._dio.currency, ListedCurrency):
             self._dio.currency = ListedCurrency(self._dio.currency)
         return self._dio.currency
+
+
+def _check_pages(mm: Mm, addr: int, phyrs: Phyrs) -> None:
+    """Raise EREMOTEIO where pages of a PCI device are in `phyrs`: none may be held for the long term (MM-3, MM-12)."""
+    at = addr
+    for _, nbytes in phyrs.classes:
+        if class_of(mm, at).kind == "mmio":
+            rule = "is memory of a PCI device, whose pages are not held for the long term (MM-3, MM-12)"
+            raise SyscallError("gup", f"addr={at:#x}", rule, errno.EREMOTEIO)
+        at += nbytes
 
 
 def _check_length(nbytes: int) -> None:

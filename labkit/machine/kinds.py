@@ -92,6 +92,10 @@ class MachineKinds:
         """Give up what holds the buffer that holds `addr` beyond its mapping: it is registered, or the kernel's."""
         self.fixed.release(task, addr)
 
+    def exit(self, task: Task) -> None:
+        """Let go of what `task` has mapped beforehand: it ends."""
+        self.fixed.exit(task)
+
 
 def _file(order: int, *, shared: bool = True) -> "_Get":
     def get(kinds: MachineKinds, task: Task, nbytes: int, prot: str) -> UserAddr:

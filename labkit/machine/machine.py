@@ -8,6 +8,7 @@ from typing import Any, Self
 from labkit.errors import LabkitError
 from labkit.hardware.clock import Clock, Wait
 from labkit.hardware.cpu import Cpu
+from labkit.hardware.pcie import Pcie
 from labkit.hardware.ram import RAM
 from labkit.host.arena import arena_or_chunks, release
 from labkit.host.signals import taken
@@ -16,21 +17,24 @@ from labkit.kernel.block.sched import SCHEDULERS
 from labkit.kernel.currency.ops import Currency
 from labkit.kernel.currency.page import PageCurrency
 from labkit.kernel.currency.phyr import PhyrCurrency
+from labkit.kernel.currency.premapped import PremappedCurrency
 from labkit.kernel.currency.unified import UnifiedCurrency
 from labkit.kernel.dio import DirectIO
-from labkit.kernel.dma.iommu import IommuMap
 from labkit.kernel.dma.xen import XenMap
+from labkit.kernel.drivers.nvme.driver import NvmeDriver
+from labkit.kernel.drivers.rq_map import RequestMaps
 from labkit.kernel.mm.frames.frames import Frames
 from labkit.kernel.mm.page_alloc.ageing import age
 from labkit.kernel.mm.page_alloc.buddy import UNMOVABLE, Buddy
 from labkit.kernel.mm.pin.policies import POLICIES
 from labkit.kernel.mm.space.mm_struct import Mm
 from labkit.kernel.syscall.table import Syscalls
-from labkit.kernel.version import Rules, rules_of
+from labkit.kernel.version import rules_of
 from labkit.machine.build import BUILD, DATA, Board, overridden
 from labkit.machine.fixed import Fixed
 from labkit.machine.kinds import MachineKinds
 from labkit.machine.plug import Slots
+from labkit.machine.premapped import Premapped
 from labkit.machine.run import perform
 from labkit.machine.stack import STACKS
 from labkit.machine.trial import Trial
@@ -48,6 +52,7 @@ _ORIGIN = {
     "phyr": {"memory": "proposed (Wilcox, 2022 and 2024)", "pins": "ours (the ledger), as a whole: proposed"},
     "page": {"memory": "upstream {}", "pins": "upstream {}"},
     "unified": {"memory": "proposed (Overstreet, 2024)", "pins": "upstream {}, at the entry: proposed"},
+    "premapped": {"memory": "proposed (dma-buf RFC, 2026)", "pins": "upstream {}, at the registration: proposed"},
 }
 
 
@@ -87,13 +92,18 @@ class Machine:
 
     def _build_device(self) -> None:
         """Build the device and its queue; what is real goes again where that fails. Errors: those of __init__."""
-        board = Board(self.scenario, self.clock, self.cpu, self.ram, self.tracer.emit, self._shared, self._exit)
+        self.pcie = Pcie.of(self.scenario.route, acs=self.scenario.acs)
+        board = Board(
+            self.scenario, self.rules, self.clock, self.cpu, self.ram, self.pcie, self.tracer.emit, self._shared,
+            self._exit,
+        )  # fmt: skip
         try:
             built = BUILD[self.scenario.device](board)
         except BaseException:
             self.close()
             raise
-        self.device, self.dma, self.nvme, self.real = built.device, built.dma, built.nvme, built.real
+        self.device, self.dma, self.driver, self.real = built.device, built.dma, built.driver, built.real
+        self.medium = built.medium
         limits = overridden(built.limits, self.scenario.limits)
         sched = SCHEDULERS[self.scenario.sched]()
         self.queue = RequestQueue(
@@ -104,11 +114,11 @@ class Machine:
 
     def _build_kernel(self) -> None:
         """Build direct IO in its currency, and every kind of memory that it may meet."""
-        self.currency = _currency(self.scenario, self.rules)
+        self.currency = _currency(self)
         self.dio = DirectIO(self.clock, self.cpu, self.currency, self.tracer.emit, self.rules)
         self.stack = STACKS[self.scenario.stack](self, self.tracer.emit)
         self.volume = FileVolume(self, self.stack, self._shared, self.scenario.completion)
-        self.slots = Slots(self.frames, self.ram, self._behind_xen, page=self.currency.name != "phyr")
+        self.slots = Slots(self.frames, self.ram, self.pcie, self._behind_xen, page=self.currency.name != "phyr")
         self.fixed = Fixed(self.frames, self.dio, self.mms, self.rules)
         self._kinds = MachineKinds(self.slots, self.fixed)
 
@@ -153,10 +163,22 @@ class Machine:
                 "clock": "measured" if real else "simulated",
             },
             "kernel": self.scenario.kernel,
+            "pcie": self.pcie.told() if self.maps is not None else None,
             "origin": _origin(self.scenario, self.currency.policy),
             **self._result,
         }
         return Trace(self.tracer.records, MemoryMap(tuple(self.buddy.spans()), self._kept), meta)
+
+    @property
+    def nvme(self) -> NvmeDriver | None:
+        """The driver, where it is NVMe's."""
+        return self.driver if isinstance(self.driver, NvmeDriver) else None
+
+    @property
+    def maps(self) -> RequestMaps | None:
+        """The memory that is mapped for requests; None where the driver maps none."""
+        found = getattr(self.driver, "maps", None)
+        return found if isinstance(found, RequestMaps) else None
 
     def kernel_frames(self) -> int:
         """Return how many frames the kernel has for itself: an earlier life's, the device's, a driver's, buffers."""
@@ -164,8 +186,8 @@ class Machine:
 
     def snapshot(self) -> Snapshot:
         """Return the machine as it is now, read from its live parts."""
-        live = self.nvme.mappings.values() if self.nvme else ()
-        stale = self.dma.queue if isinstance(self.dma, IommuMap) else ()
+        live = self.maps.held.values() if self.maps else ()
+        stale = self.maps.stale if self.maps else ()
         mappings = [(m, True) for m in live] + [(m, False) for m in stale]
         return Snapshot(
             t=self.clock.now,
@@ -191,16 +213,20 @@ class Machine:
     ) -> None:
         self.close()
 
-    def _shared(self, order: int) -> PhysAddr:
-        """Take memory that driver and device share; return its physical address."""
-        pfn = self.buddy.alloc_pages(order, UNMOVABLE)
+    def _shared(self, order: int, below: int = 0) -> PhysAddr:
+        """Take memory that driver and device share, `below` an address, or where the device reaches; return where."""
+        reach = 0 if self.scenario.backend == "iommu" else 1 << self.scenario.device_mask
+        pfn = self.buddy.alloc_pages(order, UNMOVABLE, below=below or reach)
         self._kept += ((pfn, 1 << order, "slab"),)
         return PFN_PHYS(pfn)
 
     def _behind_xen(self, p2m: dict[int, int]) -> None:
         """Let the device's DMA look guest frames up in `p2m` from now on."""
-        if self.nvme is not None and not isinstance(self.nvme.dma, XenMap):
-            self.nvme.dma = XenMap(self.nvme.dma, p2m)
+        ops = self.maps.ops if self.maps is not None else None
+        if isinstance(ops, XenMap):
+            ops.p2m.grants = p2m
+        elif self.maps is not None:
+            self.maps.ops = XenMap(self.maps.ops, p2m)
 
     def _copy(self, to: int, source: int, nbytes: int) -> None:
         """Copy between physical addresses."""
@@ -225,18 +251,22 @@ class Machine:
             job.abandon()
 
 
-def _currency(scenario: Scenario, rules: Rules) -> Currency:
-    """Return the currency that `scenario` asks for, with its own way to pin or another."""
+def _currency(machine: Machine) -> Currency:
+    """Return the currency that the scenario asks for, with its own way to pin or another."""
+    scenario, rules = machine.scenario, machine.rules
     if scenario.system == "page":
         return PageCurrency(rules)
     if scenario.system == "unified":
         return UnifiedCurrency(rules)
+    if scenario.system == "premapped":
+        return PremappedCurrency(Premapped(machine))
     return PhyrCurrency(POLICIES[scenario.pin or "range"], scenario.chunk)
 
 
 def _origin(scenario: Scenario, policy: str) -> dict[str, str]:
     """Return whose idea the currency is, and whose the way to pin."""
     origin = {name: text.format(scenario.kernel) for name, text in _ORIGIN[scenario.system].items()}
-    if policy == {"page": "page", "phyr": "range", "unified": "page"}[scenario.system]:
+    own = {"page": "page", "phyr": "range", "unified": "page"}
+    if policy == own.get(scenario.system, policy):
         return origin
     return origin | {"pins": f"{POLICIES[policy].label} ({policy}), as a whole: proposed"}

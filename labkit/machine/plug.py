@@ -6,6 +6,7 @@ from functools import cached_property
 from itertools import accumulate
 
 from labkit.errors import BadInput, SyscallError
+from labkit.hardware.pcie import Pcie
 from labkit.hardware.ram import RAM
 from labkit.host.arena import arena
 from labkit.kernel.mm.backing.grant import FOREIGN, Scratch, map_grant_pages, map_grant_phyrs, scattered
@@ -28,9 +29,14 @@ _POOL_SHARE = 4
 class Slots:
     """The slots of one machine. Each buffer of a device's memory has a device of its own, with a BAR that holds it."""
 
-    def __init__(self, frames: Frames, ram: RAM, xen: Callable[[dict[int, int]], None], *, page: bool) -> None:
-        """Plug into `frames` and `ram`. `xen(p2m)` lets DMA see through guest frames; `page`: IO needs struct pages."""
-        self.frames, self.ram, self._xen, self._page = frames, ram, xen, page
+    def __init__(
+        self, frames: Frames, ram: RAM, pcie: Pcie, xen: Callable[[dict[int, int]], None], *, page: bool
+    ) -> None:
+        """Plug into `frames`, `ram` and the tree of `pcie`.
+
+        `xen(p2m)` lets DMA see through guest frames; `page`: IO needs struct pages.
+        """
+        self.frames, self.ram, self.pcie, self._xen, self._page = frames, ram, pcie, xen, page
         self.plugged: dict[str, PfnMapping | DevPagemap] = {}
         """By name, as /proc/iomem would have it: gpu0, gpu1, vfio0, ..."""
         self.kept = 0
@@ -43,6 +49,7 @@ class Slots:
         """Plug in a device whose BAR holds `nbytes`, without struct pages; its driver registers it for IO (MISS-4)."""
         name, size = self._name(kind), 1 << (max(nbytes, _LEAST_BAR) - 1).bit_length()
         start = self._add(name, size, struct_pages=False)
+        self.pcie.plug(name, start, size)
         provider = Provider(name, start, size, MemoryClass("mmio", name))
         self.frames.emit(("MemremapPages", self.frames.now(), 0, name, start, size, 0, 0, 0))
         device = self.plugged[name] = PfnMapping(self.frames, kind, ((start, size),), provider)
@@ -69,8 +76,10 @@ class Slots:
         if kind == "device-private":
             private = self.plugged[name] = DevicePrivate(self.frames, start, nbytes)
             return private
-        cls = MemoryClass("mmio", name)
-        provider = Provider(name, start, nbytes, cls, struct_pages=True) if kind == "p2pdma" else None
+        provider = None
+        if kind == "p2pdma":
+            self.pcie.plug(name, start, nbytes)
+            provider = Provider(name, start, nbytes, MemoryClass("mmio", name), struct_pages=True)
         device = self.plugged[name] = DevPagemap(self.frames, kind, start, nbytes, name=name, provider=provider)
         return device
 
@@ -129,6 +138,8 @@ class Slots:
     def _remove(self, name: str) -> None:
         """Take the addresses of `name` away, and those of the pages that were made up for it."""
         memblock = self.frames.buddy.memblock
+        if any(node.name == name for node in self.pcie.bars):
+            self.pcie.unplug(name)
         for region in memblock.devices:
             if region.name == name:
                 self.ram.revoke(memblock.remove(PhysAddr(region.start)).start)

@@ -117,7 +117,10 @@ def call(sc: Scenario, task: Task, fd: int, buf: int) -> int:
         index = 0
     add = ring.read if sc.op == "read" else ring.write
     data = add(fd, buf, sc.size, sc.offset, buf_index=index, flags=sc.flags)
-    (done,) = ring.submit()
+    try:
+        (done,) = ring.submit()
+    finally:
+        ring.unregister_buffers()
     if done.res < 0:
         raise ring.error(data) or SyscallError(sc.api, f"entry {data}", "failed", -done.res)
     return done.res

@@ -56,8 +56,8 @@ class Disk:
         return pos, self.nbytes - pos
 
     def peek(self, pos: int, nbytes: int) -> bytes:
-        """Return bytes [pos, pos + nbytes) as whoever uses this device would read them, by a way that no IO takes."""
-        parts, end = [], pos + nbytes
+        """Return bytes [pos, pos + nbytes), up to the end, as users of this device read them, by a way no IO takes."""
+        parts, end = [], min(pos + nbytes, self.nbytes)
         while pos < end:
             at, room = self.where(pos)
             parts.append(self.parts.device.peek(at, min(room, end - pos)))
@@ -65,8 +65,8 @@ class Disk:
         return b"".join(parts)
 
     def poke(self, pos: int, data: bytes) -> None:
-        """Set bytes from `pos` on, by a way that no IO takes."""
-        done = 0
+        """Set bytes from `pos` on, up to the end, by a way that no IO takes."""
+        done, data = 0, data[: max(0, self.nbytes - pos)]
         while done < len(data):
             at, room = self.where(pos + done)
             self.parts.device.poke(at, data[done : done + room])

@@ -3,42 +3,36 @@
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from labkit.hardware.clock import Clock
-from labkit.hardware.ram import RAM
-from labkit.kernel.block.blk_mq import RequestQueue
 from labkit.kernel.currency.ops import Currency
 from labkit.kernel.dio import DirectIO
+from labkit.kernel.drivers.rq_map import RequestMaps
 from labkit.kernel.mm.frames.frames import Frames
 from labkit.kernel.mm.space.mm_struct import Mm
+from labkit.machine.faults.injector import Injector
+from labkit.machine.faults.plant import Plant
 from labkit.machine.hazards.actor import Actor
 from labkit.machine.hazards.faulty import Faulty
 from labkit.machine.hazards.stage import Stage
 from labkit.machine.invariants.census import Broken
 from labkit.machine.invariants.checker import Checker, Watched
 from labkit.machine.invariants.flight import Flight
-from labkit.machine.plug import Slots
 from labkit.machine.run import path_of
 from labkit.machine.verdict import moved_by, violations
-from labkit.machine.volume import FileVolume
 from labkit.scenario import Scenario
 from labkit.task import Task
-from labkit.trace.tracer import Sink, Tracer
+from labkit.trace.tracer import Sink
 
 
-class Parts(Protocol):
+class Parts(Plant, Protocol):
     """As much of a machine as a trial needs."""
 
-    scenario: Scenario
-    clock: Clock
-    tracer: Tracer
-    ram: RAM
-    frames: Frames
     mms: list[Mm]
-    queue: RequestQueue
     dio: DirectIO
     currency: Currency
-    slots: Slots
-    volume: FileVolume
+
+    @property
+    def maps(self) -> RequestMaps | None:
+        """Return the memory that is mapped for requests; None where the driver maps none."""
 
     def task(self) -> Task:
         """Return a new process."""
@@ -51,9 +45,13 @@ class Trial:
     """Nothing, for a scenario without a hazard that does not ask for a check."""
 
     def __init__(self, scenario: Scenario) -> None:
-        """Make the actor and the checker that `scenario` asks for."""
+        """Make the actor, the checker and the faults that `scenario` asks for.
+
+        Raises ScenarioError for a fault that is none, or cannot be.
+        """
         self.actor = Actor(scenario) if scenario.hazard else None
         self.checker = Checker() if scenario.check or scenario.hazard else None
+        self.injector = Injector(scenario) if scenario.faults else None
         self.each = scenario.check
         """Whether the checker looks after every record, not at the end alone."""
         self._before: frozenset[int] = frozenset()
@@ -62,7 +60,7 @@ class Trial:
     @property
     def sinks(self) -> tuple[Sink, ...]:
         """Who is told of every record."""
-        return tuple(sink for sink in (self.actor, self.checker) if sink is not None)
+        return tuple(sink for sink in (self.actor, self.checker, self.injector) if sink is not None)
 
     def begin(self, machine: Parts) -> None:
         """Let the checker look on from now, and put the bug in that the scenario asks for."""
@@ -72,7 +70,7 @@ class Trial:
         if self.checker is not None:
             flight = Flight(
                 frames, machine.mms, machine.queue.limits,
-                translated=scenario.iommu != "off" and scenario.device == "nvme",
+                translated=scenario.backend == "iommu" and machine.maps is not None,
                 strict=scenario.iommu == "strict", minimal=scenario.system == "phyr",
             ) if self.each else None  # fmt: skip
             self.checker.watch(Watched(machine.clock, frames, machine.mms, machine.kernel_frames, flight))
@@ -80,6 +78,8 @@ class Trial:
     def enter(self, machine: Parts, task: Task) -> None:
         """Let the actor wait for the first IO of `task`; what is held before is not the run's."""
         self._before = frozenset(machine.frames.ledger.held)
+        if self.injector is not None:
+            self.injector.enter(machine)
         if self.actor is not None:
             stage = Stage(
                 machine.clock, machine.frames, machine.ram, machine.mms, machine.slots, machine.dio, machine.task,
@@ -88,20 +88,23 @@ class Trial:
             self.actor.enter(stage, task)
 
     def judge(self, machine: Parts) -> dict[str, Any]:
-        """Return what came of it: hazard, violations, survived; nothing where nobody asked.
+        """Return what came of it: faults, hazard, violations, survived; nothing where nobody asked.
 
         `survived` is None where the hazard never came to its record and nothing broke: nobody was put to the test.
         """
-        if self.checker is None:
-            return {}
+        faults = {"faults": self.injector.told()} if self.injector is not None else {}
+        return faults if self.checker is None else faults | self._verdict(machine, self.checker)
+
+    def _verdict(self, machine: Parts, checker: Checker) -> dict[str, Any]:
+        """Return what became of memory: hazard, violations, survived."""
         if self.actor is not None:
             for text, addr, expected, found in self.actor.judge():
                 at = moved_by(machine.tracer.records, addr)
                 rec = ("Violation", machine.clock.now, 0, "bytes", at, text, addr, expected.hex(), found.hex())
                 machine.tracer.emit(rec)
         last = max(0, len(machine.tracer.records) - 1)
-        self.checker.tell((last, broken) for broken in self._left(machine.frames))
-        self.checker.look()
+        checker.tell((last, broken) for broken in self._left(machine.frames))
+        checker.look()
         told = violations(machine.tracer.records)
         if self.actor is None:
             return {"violations": told, "survived": not told}

@@ -124,8 +124,10 @@ class FileVolume:
             at += n
 
     def _where(self, path: str, pos: int, nbytes: int) -> Iterator[Range]:
-        """Yield (byte of the device or -1, bytes) of a part of a file."""
+        """Yield (byte of the device or -1, bytes) of a part of a file, or of a device, up to its end."""
         file, end = self._at(path), pos + nbytes
+        if path == self.disk.path:
+            end = min(end, self.disk.nbytes)
         while pos < end:
             found = file.iomap_begin(pos, end - pos, write=False, direct=False)
             n = min(end, found.offset + found.length) - pos

@@ -61,6 +61,9 @@ class Kinds(Protocol):
     def register(self, task: "Task", addr: int, nbytes: int) -> None:
         """Register `nbytes` at `addr` for the IO of a ring. Raises SyscallError EFAULT, ENOMEM, EOPNOTSUPP, EAGAIN."""
 
+    def exit(self, task: "Task") -> None:
+        """Let go of what `task` has mapped for devices: it ends."""
+
 
 class Task(Calls):
     """One process. Its calls return what the kernel would, or raise SyscallError with the kernel's errno."""
@@ -160,6 +163,8 @@ class Task(Calls):
         for addr in sorted(self._kind_at):
             self.release(addr)
         self._kind_at.clear()
+        if self._kinds is not None:
+            self._kinds.exit(self)
         exit_mmap(self.mm)
 
     def open(self, path: str, flags: str = "O_RDWR|O_DIRECT") -> int:

@@ -26,6 +26,7 @@ from labkit.machine.hazards.faulty import Faulty
 from labkit.machine.hazards.stage import Io, Stage
 from labkit.machine.hazards.victim import Victim, fill
 from labkit.machine.invariants.census import frames_of
+from labkit.machine.premapped import registry_of
 from labkit.scatter.payload import Range
 from labkit.trace.page_flags import PG_anon
 from labkit.trace.snapshot import PinState
@@ -215,6 +216,8 @@ def _unpin_early(stage: Stage, io: Io) -> tuple[PinState, ...]:
         put_user_phyrs(io.mm, region.token)
         listed.regions[io.mm.task, region.addr] = region._replace(token=0)
         return (pin,)
+    if registry := registry_of(currency):
+        return registry.unpin_early(io.mm, io.buf)
     bug = listed.inner if listed else currency
     return bug.unpin_early() if isinstance(bug, Faulty) else ()
 
@@ -266,6 +269,7 @@ def _go(stage: Stage, io: Io, name: str, device: PfnMapping, outcome: str) -> Do
     device.revoke()
     stage.emit("MemunmapPages", name, start, nbytes)
     del stage.slots.plugged[name]
+    stage.slots.pcie.unplug(name)
     stage.ram.revoke(start)
     stage.frames.buddy.memblock.remove(PhysAddr(start))
     task = stage.spawn()

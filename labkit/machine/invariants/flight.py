@@ -64,7 +64,7 @@ class Flight:
                 yield from self._check_pin(rec)
             case BlockSplit():
                 yield from check_split(self.limits, rec)
-            case NvmeSetupCmd() if rec.rq in self.maps:
+            case NvmeSetupCmd() if rec.rq in self.maps and rec.encoding == "prp":
                 yield from check_prps(rec, self.maps[rec.rq])
             case DmaMap():
                 yield from self._check_map(rec)
@@ -118,7 +118,8 @@ class Flight:
             yield Broken("translation", text, rec.phys[0][0])
         if sent is not None:
             yield from check_segments(self.limits, sent, rec)
-        for other in (*self.maps.values(), *self.stale.values()) if self.translated else ():
+        own = self.translated and rec.how != "premapped"  # those share what is registered
+        for other in (*self.maps.values(), *self.stale.values()) if own else ():
             if _overlap(rec.dma, other.dma):
                 yield Broken("iova", f"requests {rec.rq} and {other.rq} share a device address")
 

@@ -33,14 +33,15 @@ def check_split(limits: QueueLimits, rec: BlockSplit) -> Iterator[Broken]:
 
 def check_segments(limits: QueueLimits, sent: Sent, rec: DmaMap) -> Iterator[Broken]:
     """Invariant 3: yield memory of more segments than were counted, and a gap that the virt boundary does not allow."""
-    want = segments(limits, rec.phys)
+    memory = rec.dma if rec.how == "premapped" else rec.phys  # what the bio was made of
+    want = segments(limits, memory)
     if want > sent.segments:
         text = (
             f"request {rec.rq} counts {sent.segments} segments, and its memory makes {want} within the queue's limits"
         )
         yield Broken("limits", text, rec.phys[0][0])
-    mask, last = limits.virt_boundary_mask, len(rec.phys) - 1
-    for i, (addr, nbytes) in enumerate(rec.phys):
+    mask, last = limits.virt_boundary_mask, len(memory) - 1
+    for i, (addr, nbytes) in enumerate(memory):
         if (i and addr & mask) or (i < last and (addr + nbytes) & mask):
             yield Broken("limits", f"request {rec.rq} has a gap at {addr:#x} (virt boundary, NVME-6)", addr)
             return
