@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import PydanticCustomError
 
 from labkit.errors import BadInput
+from labkit.hardware.pcie import Route
 from labkit.kernel.block.limits import QueueLimits, number
 from labkit.kernel.block.sched import SCHEDULERS
 from labkit.kernel.syscall.table import UIO_MAXIOV
@@ -23,6 +24,10 @@ from labkit.units import PAGE_SIZE
 from labkit.witness.layout import Layout
 
 FORMATS = ("labkit-capture-1", "labkit-capture-1+nvme")
+MODES = ("none", "strict", "lazy", "swiotlb", "p2p")
+"""How memory got its device addresses in a capture of NVMe."""
+SGL_THRESHOLD = 32 << 10
+"""nvme.sgl_threshold where nobody asks for another, in bytes (NVME-4)."""
 _Bytes = Annotated[int, Field(ge=0, lt=1 << 63)]
 _Page = Annotated[int, Field(ge=0, lt=1 << 63, multiple_of=PAGE_SIZE)]
 _Pages = Annotated[int, Field(ge=1, lt=1 << 40)]
@@ -95,7 +100,7 @@ class CapturedLayout(_Part):
 
 
 class Capture(_Part):
-    """What is known of it, and what was recorded: `result`, `bios` and `events` are only compared with."""
+    """What is known of it, and what was recorded: `result`, `bios`, `events`, `nvme` are only compared with."""
 
     format: Literal["labkit-capture-1", "labkit-capture-1+nvme"]
     id: Annotated[str, Field(pattern=r"^\S.*$", max_length=200)]
@@ -104,6 +109,8 @@ class Capture(_Part):
     limits: dict[str, Any]
     io: Annotated[list[CapturedIo], Field(min_length=1)]
     config: dict[str, Any] | None = None
+    cmdline: str | None = None
+    """What the kernel was started with: it tells of what `config` does not."""
     registered: list[tuple[_Bytes, _Registered]] | None = None
     batch: int | None = None
     extents: list[tuple[_Bytes, _Bytes, _Bytes, list[str]]] | None = None
@@ -111,6 +118,8 @@ class Capture(_Part):
     result: list[int | str] | None = None
     bios: list[dict[str, Any]] | None = None
     events: list[dict[str, Any]] | None = None
+    nvme: list[dict[str, Any]] | None = None
+    """The commands that the drive got (+nvme)."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -178,11 +187,63 @@ class Capture(_Part):
         return list(self.registered or ())
 
     @property
-    def unreachable(self) -> bool:
-        """Whether a peer's memory cannot be reached: two root devices below a CPU that is not known for it (P2P-2)."""
-        config = self.config or {}
-        known = config.get("provider") == "own" or config.get("topology") == "switch"
-        return config.get("mode") == "p2p" and not known and not str(config.get("cpu", "")).startswith("EPYC")
+    def of_nvme(self) -> bool:
+        """Whether the commands of an NVMe drive were looked at, too."""
+        return self.format.endswith("+nvme")
+
+    @property
+    def sgl_threshold(self) -> int:
+        """The module parameter nvme.sgl_threshold in bytes, the kernel's own where none was given (NVME-4)."""
+        params = self._told("nvme_params")
+        found = re.search(r"\bsgl_threshold=(\w+)", str(self.cmdline if params is None else params))
+        try:
+            return int(found[1], 0) if found else SGL_THRESHOLD
+        except ValueError:
+            rule = f"has nvme_params={str(params)[:60]!r}, whose threshold is no number"
+            raise BadInput("capture", self.id, rule, errno.EINVAL) from None
+
+    @property
+    def mode(self) -> str:
+        """How memory got its device addresses: none, strict, lazy, swiotlb, or p2p. Raises BadInput for another."""
+        mode = str(self._told("mode") or self._booted())
+        if mode not in MODES:
+            raise BadInput(
+                "capture", self.id, f"has mode={mode[:40]!r}, which is none of {', '.join(MODES)}", errno.EINVAL
+            )
+        return mode
+
+    @property
+    def behind_iommu(self) -> str:
+        """The mode of the IOMMU, strict or lazy; "" without one."""
+        if self.mode == "p2p":
+            return "" if str(self._told("iommu") or "none") in {"none", "off"} else "lazy"
+        return self.mode if self.mode in {"strict", "lazy"} else ""
+
+    @property
+    def route(self) -> Route:
+        """Where the memory of a peer is: below the same switch, or behind a host bridge that is known, or not (P2P-2).
+
+        AMD's are known from family 0x17 on (P2P-3).
+        """
+        if self._told("topology") == "switch":
+            return "switch"
+        return "bridge" if str(self._told("cpu")).startswith("EPYC") else "none"
+
+    @property
+    def provider(self) -> str:
+        """Whose memory the peer's is: that of the drive itself, or of another device."""
+        return "nvme" if self._told("provider") == "own" else "peer"
+
+    def _booted(self) -> str:
+        """Return the mode that the kernel was started in: an IOMMU is lazy, unless it is told otherwise (IOVA-7)."""
+        words = set((self.cmdline or "").split())
+        if words & {"intel_iommu=on", "amd_iommu=on"} and not words & {"iommu=pt", "iommu.passthrough=1"}:
+            return "strict" if "iommu.strict=1" in words else "lazy"
+        return "swiotlb" if "swiotlb=force" in words else "none"
+
+    def _told(self, name: str) -> Any:
+        """Return what `config` says of `name`; None where it says nothing."""
+        return (self.config or {}).get(name)
 
     @property
     def rules(self) -> tuple[Rules, bool]:

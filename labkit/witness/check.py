@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from labkit.errors import BadInput, errno_name
 from labkit.witness.capture import Capture
+from labkit.witness.check_nvme import Seen, comparable, seen
 from labkit.witness.predict import Prediction
 
 _FIELDS: dict[str, tuple[str, ...]] = {
@@ -33,6 +34,7 @@ class Recorded(NamedTuple):
     requests: list[list[int]] | None
     events: list[list[Any]] | None
     cut: set[int]
+    nvme: list[Seen] | None
 
 
 def recorded(capture: Capture) -> Recorded:
@@ -46,17 +48,19 @@ def recorded(capture: Capture) -> Recorded:
         told: list[tuple[Any, list[Any]]] = [
             (event.get("by"), [name, *(int(event[key]) for key in _FIELDS[name])]) for name, event in events
         ]
+        nvme = seen(capture.nvme) if capture.nvme is not None else None
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as bad:
         what = f"has a broken record: {type(bad).__name__} {bad}".splitlines()[0]
         raise BadInput("capture", capture.id, what, errno.EINVAL) from None
-    seen = capture.events is not None
+    watched = capture.events is not None
     return Recorded(
         capture.result,
         vecs if capture.bios is not None else None,
-        [row[1:] for _, row in told if row[0] == "block_split"] if seen else None,
-        [row[1:] for _, row in told if row[0] == "block_rq_issue"] if seen else None,
-        [row for by, row in told if by == "submitter"] if seen else None,
+        [row[1:] for _, row in told if row[0] == "block_split"] if watched else None,
+        [row[1:] for _, row in told if row[0] == "block_rq_issue"] if watched else None,
+        [row for by, row in told if by == "submitter"] if watched else None,
         {at for at, bio in enumerate(bios) if bio.get("bvecs_truncated")},
+        nvme,
     )
 
 
@@ -66,28 +70,39 @@ def residual(capture: Capture, predicted: Prediction) -> list[str]:
     Where the order is not certain, requests, splits and the bios of a ring are compared as sets, and events are not.
     Raises BadInput as `recorded` does.
     """
-    seen = recorded(capture)
-    lines = [*_differ(capture.id, "result", result_of(capture, predicted), _spelled(capture, seen.result))]
-    bios = _comparable(predicted.bios, seen)
+    found = recorded(capture)
+    lines = [*_differ(capture.id, "result", result_of(capture, predicted), _spelled(capture, found.result))]
+    bios = _comparable(predicted.bios, found)
     loose = not predicted.ordered
     for name in ("bios", "splits", "requests") if loose else ("bios", "splits", "requests", "events"):
-        mine, theirs = bios if name == "bios" else getattr(predicted, name), getattr(seen, name)
+        mine, theirs = bios if name == "bios" else getattr(predicted, name), getattr(found, name)
         if loose and theirs is not None and (name != "bios" or capture.io[0].uring):
             mine, theirs = sorted(mine, key=repr), sorted(theirs, key=repr)
         lines += _differ(capture.id, name, mine, theirs)
+    if predicted.nvme is not None:
+        lines += _differ(capture.id, "nvme", *_commands(predicted, found))
     return lines
+
+
+def _commands(predicted: Prediction, found: Recorded) -> tuple[list[Any], list[Any] | None]:
+    """Return predicted and recorded commands to compare: by their blocks, where their order is not certain."""
+    mine, theirs = predicted.nvme or [], found.nvme
+    if not predicted.ordered:
+        mine = sorted(mine, key=lambda row: row[:2])
+        theirs = sorted(theirs, key=lambda row: row[:2]) if theirs is not None else None
+    return comparable(mine, theirs)
 
 
 def result_of(capture: Capture, predicted: Prediction) -> list[int | str]:
     """Return the predicted result as the capture's format spells it: an errno is '-EINVAL', or -22 (+nvme)."""
-    if capture.format.endswith("+nvme"):
+    if capture.of_nvme:
         return list(predicted.result)
     return [value if value >= 0 else errno_name(-value) for value in predicted.result]
 
 
 def _spelled(capture: Capture, result: list[int | str] | None) -> list[int | str] | None:
     """Return a recorded result in the spelling of its format: real ones have both."""
-    if result is None or capture.format.endswith("+nvme"):
+    if result is None or capture.of_nvme:
         return result
     return [errno_name(-value) if isinstance(value, int) and value < 0 else value for value in result]
 
@@ -135,4 +150,7 @@ def _text(row: Any) -> str:
     if isinstance(row, list) and len(row) == 2 and isinstance(row[1], list):  # noqa: PLR2004 - a bio
         vecs = ", ".join(f"{addr:#x}+{n}" if addr is not None else f"?+{n}" for addr, n in row[1][:4])
         return f"sector {row[0]}: {len(row[1])} vectors {vecs}{', ...' * (len(row[1]) > 4)}"  # noqa: PLR2004
+    if isinstance(row, list) and isinstance(row[-1], list):  # a command
+        pieces = ", ".join(f"{addr:#x}+{n}" if addr is not None else f"?+{n}" for addr, n in row[3][:4])
+        return f"{row[0]}+{row[1] >> 9} {row[2]}: {len(row[3])} pieces {pieces}{', ...' * (len(row[3]) > 4)}"  # noqa: PLR2004
     return "+".join(map(str, row)) if isinstance(row, list) else str(row)

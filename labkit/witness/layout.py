@@ -10,7 +10,7 @@ from labkit.scatter.payload import Range
 from labkit.units import PAGE_SHIFT, PAGE_SIZE
 
 _LOW = PAGE_SIZE - 1
-_PCI_HOLE = (3 << 30, 4 << 30)
+PCI_HOLE = (3 << 30, 4 << 30)
 """Where an emulated machine of this kind has its BARs, in bytes."""
 
 
@@ -94,4 +94,4 @@ class Layout:
 
     def is_bar(self, addr: int) -> bool:
         """Return whether physical `addr` is a device's memory."""
-        return self.bars and _PCI_HOLE[0] <= addr < _PCI_HOLE[1]
+        return self.bars and PCI_HOLE[0] <= addr < PCI_HOLE[1]

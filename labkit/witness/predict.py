@@ -17,6 +17,7 @@ from labkit.kernel.syscall.table import Syscalls
 from labkit.kernel.syscall.uring import Sqe, Uring
 from labkit.units import PAGE_SIZE, PhysAddr
 from labkit.witness.capture import Capture, CapturedIo
+from labkit.witness.commands import NvmeCommand
 from labkit.witness.files import NO_CACHE, SOMEWHERE, RecordedExtents, UnseenCache
 from labkit.witness.recorded import RecordedCurrency
 from labkit.witness.still import FREE, Instant, KeptQueue
@@ -43,7 +44,8 @@ class Prediction(NamedTuple):
     `events`: what the submitter's own thread is seen to do, [tracepoint, figures, ...]. `ordered`: whether the order of
     requests and events is certain; where tags run out, or a scheduler sorts, only the set of requests is (R15, R16);
     where several workers of a ring send bios, only the set of those. `proven`: whether the rules of `kernel` were
-    measured on the kernel of the capture. `whys`: the rule behind each split, and its figures.
+    measured on the kernel of the capture. `whys`: the rule behind each split, and its figures. `nvme`: what each
+    command says, in their order; None where none was looked at.
     """
 
     result: list[int]
@@ -55,6 +57,7 @@ class Prediction(NamedTuple):
     kernel: str
     proven: bool
     whys: list[tuple[str, str]]
+    nvme: list[NvmeCommand] | None
 
 
 def predict(capture: Capture) -> Prediction:
@@ -74,7 +77,7 @@ class Predictor:
         self._instant, self._other, self._workers = Instant(), False, 0
         self._env = cast("Clock", self._instant)
         self._queue = KeptQueue(capture, self._instant, self._emit)
-        currency = RecordedCurrency(capture.buffer, self.rules, capture.regions)
+        currency = RecordedCurrency(capture.buffer, self.rules, capture.regions, capture.provider)
         self._dio = DirectIO(self._env, FREE, currency, self._emit, self.rules)
         self._calls = Syscalls(self._env, FREE, self._dio, cast("Mm", capture.buffer), self._emit)
         file = self._file()
@@ -84,8 +87,11 @@ class Predictor:
         """Return what becomes of `ios`: entries of one submission of a ring, or calls one after the other."""
         self._kept = {"BlockSplit": [], "BlockRqIssue": []}
         self._events.clear()
-        for left in (self._queue.bios, self._queue.kept.rqs, self._instant.jobs):  # a refused IO leaves some
+        self._queue.kept.take()  # a refused IO leaves some
+        for left in (self._queue.bios, self._instant.jobs):
             left.clear()
+        if (commands := self._queue.kept.commands) is not None:
+            commands.begin()
         self._workers = 0
         result = self._batch(ios) if ios and ios[0].uring else [self._one(io) for io in ios]
         self._others()
@@ -152,8 +158,7 @@ class Predictor:
             did = True
             while jobs:
                 self._drive(jobs.pop(0))
-            rqs, kept.rqs = kept.rqs, []
-            for rq in rqs:
+            for rq in kept.take():
                 rq.end_io(rq, kept.status(rq))
         self._other = before
         return did
@@ -165,10 +170,12 @@ class Predictor:
             for bio in self._queue.bios
         ]
         splits = self._kept["BlockSplit"]
+        commands = self._queue.kept.commands
         requests = [list(rec[5:7]) for rec in self._kept["BlockRqIssue"]]
         sorts = self.capture.scheduler != "none" or len(requests) > self._queue.limits.nr_requests
         return Prediction(
             result, bios, [list(rec[4:6]) for rec in splits], requests,
             [[EVENTS[rec[0]], *rec[_FIGURES[rec[0]]]] for rec in self._events],
             not sorts and self._workers <= 1, self.rules.name, self.proven, [rec[6:8] for rec in splits],
+            commands.rows if commands else None,
         )  # fmt: skip

@@ -14,8 +14,6 @@ from labkit.scatter.payload import Payload, Range, Ranges, cut, join
 from labkit.units import PAGE_SIZE
 from labkit.witness.layout import Got, Layout
 
-_BAR = MemoryClass("mmio", "peer")
-
 
 class Vectors:
     """The vectors of one bio, as they were filled: plain ranges, all of one class."""
@@ -25,7 +23,7 @@ class Vectors:
     def __init__(self, vecs: Ranges, nbytes: int, cls: MemoryClass = RAM) -> None:
         """Take `vecs`, `nbytes` bytes in all."""
         self.vecs, self.nbytes, self.cls = vecs, nbytes, cls
-        self.struct_pages = 0
+        self.struct_pages = len(vecs)
 
     @property
     def classes(self) -> tuple[tuple[MemoryClass, int], ...]:
@@ -42,9 +40,13 @@ class RecordedCurrency:
 
     name, policy, per_bio = "page", "none", True
 
-    def __init__(self, layout: Layout, rules: Rules, regions: Sequence[Range] = ()) -> None:
-        """Fill bios from `layout` as the kernel of `rules` does; `regions` (user address, bytes) are registered."""
+    def __init__(self, layout: Layout, rules: Rules, regions: Sequence[Range] = (), provider: str = "peer") -> None:
+        """Fill bios from `layout` as the kernel of `rules` does; `regions` (user address, bytes) are registered.
+
+        `provider` is the device whose memory is among it, where any is.
+        """
         self._layout, self._rules, self._regions = layout, rules, regions
+        self._bar = MemoryClass("mmio", provider)
         self._tables: dict[int, tuple[Range, ...] | None] = {}
         self._tokens = 0
 
@@ -64,7 +66,7 @@ class RecordedCurrency:
         if not whole:
             what = f"{filled.nbytes} bytes of memory"
             raise SyscallError(iocb.call, what, "hold no logical block (BIO-5)", errno.EFAULT)
-        return self._hold(vecs, whole, _BAR if True in classes else RAM)
+        return self._hold(vecs, whole, self._bar if True in classes else RAM)
 
     def unpin(self, iocb: Kiocb, hold: Hold) -> Released:  # noqa: ARG002
         """Return that nothing was let go of."""

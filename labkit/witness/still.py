@@ -4,7 +4,6 @@ import errno
 from collections.abc import Callable
 from typing import Any, cast
 
-from labkit.errors import SyscallError
 from labkit.hardware.clock import Clock, Steps
 from labkit.hardware.cpu import Cpu
 from labkit.kernel.block.bio import Bio
@@ -12,8 +11,10 @@ from labkit.kernel.block.blk_mq import RequestQueue
 from labkit.kernel.block.plug import Plug
 from labkit.kernel.block.sched import SCHEDULERS
 from labkit.kernel.drivers.ops import Request
+from labkit.kernel.drivers.timeouts import IO_TIMEOUT_NS
 from labkit.trace.tracer import Emit
 from labkit.witness.capture import Capture
+from labkit.witness.commands import Commands
 
 FREE = Cpu(**dict.fromkeys(Cpu.__dataclass_fields__, 0))
 """A CPU that takes no time."""
@@ -32,9 +33,10 @@ class Instant:
         """Keep `work` for later."""
         self.jobs.append(work)
 
-    def later(self, _delay: int, call: Callable[..., None], *args: Any) -> None:
-        """Call `call(*args)` when others work: all that time brings is here at once."""
-        self.jobs.append(_soon(call, args))
+    def later(self, delay: int, call: Callable[..., None], *args: Any) -> None:
+        """Call `call(*args)` when others work: all that time brings is here at once, but that nothing comes (BLK-3)."""
+        if delay < IO_TIMEOUT_NS:
+            self.jobs.append(_soon(call, args))
 
     def schedule(self, *_event: Any, **_when: Any) -> None:
         """Do nothing: nobody waits."""
@@ -69,8 +71,10 @@ class KeptQueue(RequestQueue):
         """Take the limits, the scheduler and the kernel of `capture`. Raises BadInput."""
         rules, _ = capture.rules
         sched = SCHEDULERS[capture.scheduler]()
-        self.kept = Keeper(emit, far=capture.unreachable, looped=bool(capture.device.backing_dio))
-        super().__init__(cast("Clock", env), FREE, capture.queue_limits, self.kept, emit, rules, sched)
+        clock = cast("Clock", env)
+        commands = Commands(capture, clock, FREE, emit) if capture.of_nvme else None
+        self.kept = Keeper(emit, commands, looped=bool(capture.device.backing_dio))
+        super().__init__(clock, FREE, capture.queue_limits, self.kept, emit, rules, sched)
         self.tags = self.driver_tags = Endless()  # type: ignore[assignment]  # as much of Tags as is asked for here
         self.bios: list[Bio] = []
 
@@ -85,20 +89,28 @@ _SECTOR_MASK = 511
 
 
 class Keeper:
-    """A driver that keeps requests, or refuses them where their memory cannot be reached."""
+    """A driver that keeps requests; of an NVMe drive, as far as it maps them and writes their commands."""
 
-    def __init__(self, emit: Emit, *, far: bool, looped: bool = False) -> None:
-        """Tell `emit` of each. `far`: a peer's memory cannot be reached; `looped`: requests are direct IO once more."""
-        self._emit, self._far, self._looped = emit, far, looped
+    def __init__(self, emit: Emit, commands: Commands | None = None, *, looped: bool = False) -> None:
+        """Tell `emit` of each. `looped`: requests are direct IO once more."""
+        self._emit, self.commands, self._looped = emit, commands, looped
         self.rqs: list[Request] = []
 
     def queue_rq(self, rq: Request) -> Steps:
-        """Keep `rq`. Raises SyscallError EINVAL for a peer that is too far away."""
-        if self._far and rq.cls.kind == "mmio":
-            raise SyscallError("p2pdma", "a peer's memory", "cannot be reached from here (P2P-2)", errno.EINVAL)
+        """Keep `rq`. Raises SyscallError as the driver of the drive does."""
+        if self.commands is not None and not rq.is_flush:
+            self.commands.setup(rq)
         self._emit(("BlockRqIssue", 0, rq.io, rq.rq, rq.tag, rq.sector, rq.nbytes >> 9))
         self.rqs.append(rq)
         yield from ()
+
+    def take(self) -> list[Request]:
+        """Return what was kept since this was called last: it is over, and not mapped any more."""
+        rqs, self.rqs = self.rqs, []
+        if self.commands is not None:
+            for rq in rqs:
+                self.commands.end(rq)
+        return rqs
 
     def status(self, rq: Request) -> int:
         """Return the errno that `rq` ends with, 0 for none.
