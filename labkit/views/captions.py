@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from labkit.scatter.payload import Range, run_length
+from labkit.trace.events import DmaMap
 from labkit.trace.trace import Trace
 from labkit.units import SECTOR_SHIFT, human_bytes
 from labkit.views.journey import NEVER, NONE, Io
@@ -59,6 +60,11 @@ def headings(trace: Trace, plan: Layout) -> Iterator[Text]:
 
 
 def _bus(trace: Trace, plan: Layout) -> str:
+    maps = trace.of(DmaMap)
+    if any(rec.bounced for rec in maps):
+        return "bounce buffers"
+    if plan.bus and maps and all(rec.how == "bus" for rec in maps):
+        return "peer to peer: bus addresses"
     if plan.bus and all(unit.dma == unit.pa for unit in plan.units if unit.dma[1]):
         return "no IOMMU: as physical"
     if plan.bus:

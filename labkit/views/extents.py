@@ -7,14 +7,13 @@ from labkit.trace.trace import Trace
 from labkit.units import SECTOR_SHIFT, human_bytes, human_ns
 from labkit.views.file_steps import CachedFolio, FileBio, FileStory, Lie, Span, file_story
 from labkit.views.journey import NEVER
+from labkit.views.runs import Strip, strip
 from labkit.views.steps import NARROW, WIDE, Hot, Step
 from labkit.views.story import story
 from labkit.views.story_io import KINDS
 from labkit.views.timed import Band, Pen, Shape, Timed, Word
 from labkit.views.words import count
 
-_GAP = 26
-"""Pixels for what lies on the device between two extents, however much that is."""
 _FOLIOS, _FILE, _DEVICE, _BIOS = (8, 44), (80, 132), (238, 280), (302, 330)
 """Top and bottom of each row."""
 _HEIGHT, _NO_CACHE = 342, 56
@@ -23,28 +22,11 @@ _MARK = 6
 INKS = {"mapped": "on0", "unwritten": "on1", "delalloc": "on4", "inline": "on2", "shared": "on3", "hole": "mid"}
 
 
-class _Strip(NamedTuple):
-    """Where bytes lie on the page: (first byte, bytes, left, pixels) of each piece, in order."""
-
-    pieces: tuple[tuple[int, int, float, float], ...]
-
-    def x(self, at: int) -> float:
-        """Return the x of byte `at`; at the nearest end where it lies in no piece."""
-        best = 0.0
-        for start, nbytes, left, wide in self.pieces:
-            if at < start:
-                return best or left
-            best = left + wide * min(at - start, nbytes) / max(nbytes, 1)
-            if at <= start + nbytes:
-                return best
-        return best
-
-
 class _Sheet(NamedTuple):
     pen: Pen
     told: FileStory
-    file: _Strip
-    device: _Strip
+    file: Strip
+    device: Strip
     up: float
     """Pixels by which all is higher than where there is a page cache."""
     left: float
@@ -58,7 +40,7 @@ def extents(trace: Trace, layout: Iterable[tuple[int, int, int, str]] = (), widt
     """
     told, narrow = file_story(trace, layout), width <= NARROW
     left, right = (72.0 if narrow else 116.0), width - 12.0
-    file = _Strip(((0, max(told.isize, 1), left, right - left),))
+    file = Strip(((0, max(told.isize, 1), left, right - left),))
     up = 0 if told.folios else _NO_CACHE
     sheet = _Sheet(Pen(), told, file, _device(told, left, right), up, left, narrow)
     _rows(sheet)
@@ -113,23 +95,11 @@ def _role(lie: Lie) -> str:
     return lie.type
 
 
-def _device(told: FileStory, left: float, right: float) -> _Strip:
+def _device(told: FileStory, left: float, right: float) -> Strip:
     """Return the strip of the device: what the file and the bios touch, and folded gaps between."""
     places = [(lie.addr, lie.length) for lie in told.lies if lie.addr >= 0]
     places += [(bio.addr, bio.nbytes) for bio in told.bios]
-    runs: list[list[int]] = []
-    for addr, nbytes in sorted(places):
-        if runs and addr <= runs[-1][1]:
-            runs[-1][1] = max(runs[-1][1], addr + nbytes)
-        else:
-            runs.append([addr, addr + nbytes])
-    gap = min(_GAP, (right - left) / 3 / max(len(runs), 1))
-    total = sum(hi - lo for lo, hi in runs) or 1
-    scale, x, pieces = (right - left - gap * max(len(runs) - 1, 0)) / total, left, []
-    for lo, hi in runs:
-        pieces.append((lo, hi - lo, x, (hi - lo) * scale))
-        x += (hi - lo) * scale + gap
-    return _Strip(tuple(pieces))
+    return strip(places, left, right)
 
 
 def _rows(sheet: _Sheet) -> None:

@@ -10,58 +10,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from labkit.trace.events import (
-    BlkdevDirectIO,
-    BlockBioBackmerge,
-    BlockBioComplete,
-    BlockBioFrontmerge,
-    BlockBioQueue,
-    BlockBioRemap,
-    BlockGetrq,
-    BlockPlug,
-    BlockRqComplete,
-    BlockRqInsert,
     BlockRqIssue,
-    BlockRqMerge,
-    BlockRqRequeue,
-    BlockSplit,
-    BlockUnplug,
-    CopyFolio,
-    DmaMap,
-    DmaUnmap,
-    DupMmap,
-    FolioEndIo,
-    FolioFlags,
     GupPin,
     GupUnpin,
     Hazard,
-    IomapDioComplete,
-    IomapDioRwBegin,
     IomapIterDstmap,
-    IotlbFlush,
-    IoUringComplete,
-    IoUringQueueAsyncWork,
-    IoUringSubmitReq,
-    IovIterZero,
-    LoRwAio,
-    MemremapPages,
-    MemunmapPages,
-    Mmap,
-    MmFilemapAddToPageCache,
-    MmFilemapDeleteFromPageCache,
-    MmMigratePages,
-    MmPageAlloc,
-    MmPageFree,
-    Mprotect,
-    Munmap,
-    NvmeCompleteRq,
-    NvmeSetupCmd,
-    PageCacheRaOrder,
     Record,
-    SetPtes,
-    SplitHugePmd,
     SysExit,
     Violation,
-    ZapPtes,
 )
 from labkit.trace.trace import Trace
 from labkit.units import human_bytes
@@ -70,6 +26,7 @@ from labkit.views.journey import NEVER, NONE, Command, Journey, journey
 from labkit.views.policies import proposed
 from labkit.views.scales import Tick, scales, ticks
 from labkit.views.shapes import Columns, columns
+from labkit.views.stages import BROKEN, IN_CALL, IN_IRQ, LANES, MORE, STAGE, driver
 
 WIDTH = 1568
 LEFT, RIGHT = 150, 1530
@@ -78,45 +35,12 @@ MOST_SPANS = 600
 PIN_HUE, WAIT_HUE, GREY = HUES, HUES + 1, NONE
 """Hues of bars that belong to no phyr: letting go of pins, waiting, and everything else."""
 
-_LANES = ("system call", "pin", "block file", "block layer", "DMA map", "driver", "device", "complete, unpin")
-_HAZARD, _CACHE = 8, 9
-_MORE: dict[int, tuple[str, tuple[type, ...]]] = {
-    _CACHE: ("page cache", (PageCacheRaOrder, CopyFolio, FolioEndIo)),
-    _HAZARD: ("hazards", (Hazard, Violation)),
-}
-"""Lanes below the others, for those traces that have records of theirs."""
-_DEVICE = _LANES.index("device")
+_DEVICE = LANES.index("device")
 _MOST_LINES = 16
 """Tags that have a line of their own in the device's lane."""
-_IN_CALL = (
-    GupPin, BlkdevDirectIO, IomapDioRwBegin, IomapIterDstmap, IovIterZero, PageCacheRaOrder, CopyFolio, BlockBioQueue,
-    BlockBioRemap, BlockBioComplete, BlockSplit, BlockPlug, BlockUnplug, BlockBioBackmerge, BlockBioFrontmerge,
-    BlockRqMerge, BlockRqInsert, BlockRqRequeue, BlockGetrq, DmaMap, NvmeSetupCmd, LoRwAio, BlockRqIssue,
-)  # fmt: skip
-_IN_IRQ = (NvmeCompleteRq, DmaUnmap, BlockRqComplete)
 
 Edges = tuple[float, float]
 """top and bottom."""
-
-_STAGE: dict[type, tuple[int, str]] = {
-    Mmap: (0, "mmap"), Munmap: (0, "munmap"), MmPageAlloc: (0, "fault"), MmPageFree: (0, "free"),
-    GupPin: (1, "pin"), BlkdevDirectIO: (2, "direct IO"), BlockBioQueue: (3, "bio"), BlockSplit: (3, "split"),
-    BlockGetrq: (3, "request"), DmaMap: (4, "map"), NvmeSetupCmd: (5, "command"), LoRwAio: (5, "to file"),
-    BlockRqIssue: (5, "issue"), NvmeCompleteRq: (7, "irq"), DmaUnmap: (7, "unmap"), IotlbFlush: (7, "flush"),
-    BlockRqComplete: (7, "done"), GupUnpin: (7, "unpin"),
-    Mprotect: (0, "mprotect"), DupMmap: (0, "fork"), SetPtes: (0, "map"), ZapPtes: (0, "zap"),
-    SplitHugePmd: (0, "split"), MmFilemapAddToPageCache: (0, "cache"), MmFilemapDeleteFromPageCache: (0, "uncache"),
-    MemremapPages: (0, "device memory"), MemunmapPages: (0, "unplug"), MmMigratePages: (0, "migrate"),
-    FolioFlags: (0, "flags"), Hazard: (_HAZARD, "hazard"), Violation: (_HAZARD, "broken"),
-    IomapDioRwBegin: (2, "direct IO"), IomapIterDstmap: (2, "extent"), IovIterZero: (2, "zeros"),
-    IomapDioComplete: (7, "file done"), BlockBioRemap: (3, "remap"), BlockBioComplete: (3, "bio ends"),
-    BlockPlug: (3, "plug"), BlockUnplug: (3, "unplug"), BlockBioBackmerge: (3, "merge"),
-    BlockBioFrontmerge: (3, "merge"), BlockRqMerge: (3, "merge"), BlockRqInsert: (3, "insert"),
-    BlockRqRequeue: (3, "requeue"), PageCacheRaOrder: (_CACHE, "readahead"), CopyFolio: (_CACHE, "copy"),
-    FolioEndIo: (_CACHE, "folios end"), IoUringSubmitReq: (0, "entry"), IoUringQueueAsyncWork: (0, "worker"),
-    IoUringComplete: (0, "completion"),
-}  # fmt: skip
-"""For each record type its lane and what the bar is called."""
 
 
 class Span(NamedTuple):
@@ -169,22 +93,21 @@ def lanes(trace: Trace, trip: Journey | None = None) -> Lanes:
 def _names(trace: Trace) -> Iterator[str]:
     pins = trace.of(GupPin)
     verb = "get_user_phyrs" if proposed(trace) else "pin_user_pages"
-    driver = "loop driver" if trace.of(LoRwAio) else "NVMe driver" if trace.of(NvmeSetupCmd) else "driver"
     file = "filesystem" if trace.of(IomapIterDstmap) else "block file"
-    says = {"pin": verb if pins else "pin", "driver": driver, "block file": file}
-    yield from (says.get(name, name) for name in _LANES)
-    yield from (_MORE[lane][0] for lane in _more(trace))
+    says = {"pin": verb if pins else "pin", "driver": driver(trace), "block file": file}
+    yield from (says.get(name, name) for name in LANES)
+    yield from (MORE[lane][0] for lane in _more(trace))
 
 
 def _more(trace: Trace) -> Iterator[int]:
     """Yield those of the lanes below the others that `trace` has something for."""
     kinds = {type(rec) for rec in trace.records}
-    yield from (lane for lane, (_, types) in _MORE.items() if not kinds.isdisjoint(types))
+    yield from (lane for lane, (_, types) in MORE.items() if not kinds.isdisjoint(types))
 
 
 def _edges(trace: Trace, rows: Sequence[Edges]) -> dict[int, Edges]:
-    """Return the edges of each lane by its number in _STAGE."""
-    return dict(zip([*range(len(_LANES)), *_more(trace)], rows, strict=True))
+    """Return the edges of each lane by its number in STAGE."""
+    return dict(zip([*range(len(LANES)), *_more(trace)], rows, strict=True))
 
 
 def _rows(trip: Journey, names: Sequence[str]) -> Iterator[Edges]:
@@ -204,10 +127,10 @@ def _stages(trace: Trace, trip: Journey, rows: dict[int, Edges]) -> Iterator[Spa
     whose = {com.rq: (i, hue) for i, com, hue in _requests(trip)}
     ends = _ends(trace.records)
     for at, rec in enumerate(trace.records):
-        if type(rec) in _STAGE:
-            lane, label = _STAGE[type(rec)]
+        if type(rec) in STAGE:
+            lane, label = STAGE[type(rec)]
             request, hue = whose.get(getattr(rec, "rq", NONE), (NONE, GREY))
-            hue = PIN_HUE if isinstance(rec, GupUnpin | Hazard | Violation) else hue
+            hue = PIN_HUE if isinstance(rec, (GupUnpin, Hazard, Violation, *BROKEN)) else hue
             top, bottom = rows[lane]
             yield Span(lane, top + 3, bottom - 3, at, ends.get(at, at), label, hue, rec.io, request)
 
@@ -217,9 +140,9 @@ def _ends(records: Sequence[Record]) -> dict[int, int]:
     ends: dict[int, int] = {}
     last: dict[tuple[str, int], int] = {}
     for at, rec in enumerate(records):
-        if isinstance(rec, _IN_CALL):
+        if isinstance(rec, IN_CALL):
             key = "call", rec.io
-        elif isinstance(rec, _IN_IRQ):
+        elif isinstance(rec, IN_IRQ):
             key = "irq", rec.rq
         elif isinstance(rec, SysExit) and at and isinstance(records[at - 1], GupUnpin):
             ends[at - 1] = at

@@ -45,13 +45,18 @@ def _round(times: Sequence[int], places: Sequence[float]) -> list[Tick]:
         return []
     width, span = places[-1] - places[0], times[-1] - times[0]
     most = max(1, int(width // _APART // 1.6))
-    steps = [digit * 10**power for power in range(16) for digit in (1, 2, 5)]
-    step = steps[bisect_left(steps, span / most)]
+    step = round_step(span / most)
     first = -(-times[0] // step) * step
-    return [Tick(places[0] + (t - times[0]) * width / span, _plain(t)) for t in range(first, times[-1] + 1, step)]
+    return [Tick(places[0] + (t - times[0]) * width / span, plain(t)) for t in range(first, times[-1] + 1, step)]
 
 
-def _plain(t: int) -> str:
+def round_step(least: float) -> int:
+    """Return the first of 1, 2, 5, 10, 20, ... that is `least` or more."""
+    steps: list[int] = [digit * 10**power for power in range(16) for digit in (1, 2, 5)]
+    return steps[bisect_left(steps, least)]
+
+
+def plain(t: int) -> str:
     """Return a round time without needless zeros: 20000 -> '20 µs'."""
     text, _, unit = human_ns(t).partition(" ")
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {unit}"

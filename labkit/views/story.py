@@ -11,19 +11,13 @@ from labkit.trace.events import (
     BlockRqIssue,
     DeviceDma,
     DeviceStart,
-    DmaMap,
-    DmaUnmap,
     FolioEndIo,
     GupPin,
     GupUnpin,
-    IotlbFlush,
-    LoRwAio,
     Mmap,
     MmPageAlloc,
     MmPageFree,
     Munmap,
-    NvmeCompleteRq,
-    NvmeSetupCmd,
     Ranges,
     Record,
     SysEnter,
@@ -32,6 +26,7 @@ from labkit.trace.events import (
 from labkit.trace.trace import Trace
 from labkit.units import PAGE_SIZE, SECTOR_SHIFT, human_bytes
 from labkit.views.policies import HOW, proposed
+from labkit.views.story_dev import OURS_DEV, TELL_DEV
 from labkit.views.story_io import TELL_IO
 from labkit.views.story_mm import OURS, TELL_MM
 from labkit.views.words import address, capital, count, errno_name, errno_sentence
@@ -68,7 +63,7 @@ def _origin(trace: Trace, rec: Record, *, new: bool) -> str:
     said = trace.meta.get("origin")
     told = said if isinstance(said, dict) else {}
     upstream = f"upstream {trace.meta.get('kernel', '')}".strip()
-    if isinstance(rec, OURS):
+    if isinstance(rec, (*OURS, *OURS_DEV)):
         return "ours"
     if isinstance(rec, FolioEndIo) and rec.origin == "proposed":
         return rec.origin
@@ -135,48 +130,13 @@ def _getrq(rec: BlockGetrq) -> str:
     return f"Request {rec.rq} gets tag {rec.tag}: {what}."
 
 
-def _map(rec: DmaMap) -> str:
-    if not rec.dma:
-        return f"The memory of request {rec.rq} needs no device address."
-    addresses = count(len(rec.dma), "device address", "device addresses")
-    into = f"{addresses}, {_size(rec.dma)} from {address(rec.dma[0][0])} on"
-    return f"The memory of request {rec.rq}, {count(len(rec.phys), 'range')}, becomes {into}."
-
-
-def _unmap(rec: DmaUnmap) -> str:
-    after = ", yet stay in the IOTLB until it is flushed" if rec.stale else ""
-    return f"The device addresses of request {rec.rq} are given back{after}."
-
-
-def _setup(rec: NvmeSetupCmd) -> str:
-    prps = f"PRP1 {address(rec.prp1)}, {count(rec.prps, 'PRP entry', 'PRP entries')} in all"
-    return f"Command {rec.cid} is written for the drive: {human_bytes(rec.length)} from block {rec.slba:,}, {prps}."
-
-
-def _dma(rec: DeviceDma) -> str:
-    way = "out of memory into the device" if rec.write else "from the device into memory"
-    return f"{human_bytes(rec.len)} of request {rec.rq} have moved {way}."
-
-
 def _complete(rec: BlockRqComplete) -> str:
     how = f"fails with {errno_name(rec.error)}" if rec.error else "is done"
     return f"Request {rec.rq} {how}, and tag {rec.tag} is free."
 
 
-def _cqe(rec: NvmeCompleteRq) -> str:
-    return f"The completion of command {rec.cid} is seen: {f'status {rec.status:#x}' if rec.status else 'success'}."
-
-
 def _issue(rec: BlockRqIssue) -> str:
     return f"Request {rec.rq} goes to the driver: {_sectors(rec.nr_sector)} from sector {rec.sector:,}."
-
-
-def _loop(rec: LoRwAio) -> str:
-    return f"The loop driver hands {human_bytes(rec.len)} of request {rec.rq} to its file at byte {rec.pos:,}."
-
-
-def _flush(rec: IotlbFlush) -> str:
-    return f"The IOTLB is flushed, {count(rec.syncs, 'time')}: every stale device address is dead."
 
 
 def _mmap(rec: Mmap) -> str:
@@ -203,17 +163,10 @@ _TELL: dict[type, tuple[str, str | Callable[[Any], str], Callable[[Any], str]]] 
     ),
     BlockBioQueue: ("block", "submit_bio_noacct", _bio),
     BlockGetrq: ("block", "blk_mq_submit_bio", _getrq),
-    DmaMap: ("DMA map", "dma_map_phys", _map),
-    DmaUnmap: ("DMA unmap", "dma_unmap_phys", _unmap),
-    IotlbFlush: ("DMA unmap", "iova_domain_flush", _flush),
     BlockRqIssue: ("block", "blk_mq_start_request", _issue),
-    NvmeSetupCmd: ("driver", "nvme_setup_cmd", _setup),
-    LoRwAio: ("driver", "lo_rw_aio", _loop),
-    DeviceStart: ("device", "", lambda rec: f"The device begins request {rec.rq} on its channel {rec.unit}."),
-    DeviceDma: ("device", "", _dma),
-    NvmeCompleteRq: ("driver", "nvme_complete_rq", _cqe),
     BlockRqComplete: ("block", "blk_mq_end_request", _complete),
     **TELL_MM,
+    **TELL_DEV,
     **TELL_IO,
 }
 """For each record type: the layer, the kernel's function, and the sentence."""

@@ -16,6 +16,7 @@ _ERRORS = {
     "EBADF": "the file is not open for this",
     "ENODEV": "the device is gone",
     "ENODATA": "the medium has lost these bytes",
+    "ETIMEDOUT": "the device did not answer in time",
     "EINTR": "a signal came first",
     "EPERM": "it is not allowed",
 }
