@@ -57,7 +57,7 @@ FOREIGN = Question(
 GAINED = Question(
     "How many kinds of memory are refused today, and work as phyrs?",
     lambda rows: len(gained(rows)),
-    "Those that have an owner who can answer for them: GPU, VFIO, PCI peers, hidden RAM.",
+    "Those that have an owner who can answer for them, and no struct pages: GPU, VFIO, hidden RAM.",
 )
 GONE = Question(
     "The GPU is unplugged, and the program reads once more: which errno?",
