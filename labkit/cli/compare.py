@@ -42,5 +42,5 @@ def _tell(found: Comparison) -> None:
     results = ", ".join(f"{name} {report['result']}" for name, report in found.reports.items())
     mark = "✓" if found.equal else "✗"
     console.print(f"{mark} results: {results}", style="bold green" if found.equal else "bold red", markup=False)
-    for sentence in found.differences:
+    for sentence in (*found.differences, *found.notes):
         console.print(f"– {sentence}", markup=False, soft_wrap=True)

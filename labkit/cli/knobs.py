@@ -16,15 +16,19 @@ from labkit.units import human_bytes
 
 _PANELS: dict[str, dict[str, str]] = {
     "Machine": {
-        "system": "Currency: phyr (proposed), unified (proposed) or page (upstream).",
+        "system": "Currency: phyr, unified, premapped (all proposed) or page (upstream).",
         "kernel": "Whose rules hold: 6.1, 6.12, 6.18 or 7.3.",
         "ram": "Its memory.",
         "fragmentation": "0.0 (fresh boot) to 1.0 (in half of memory no two folios touch).",
         "seed": "The same seed, the same run.",
     },
     "Device": {
-        "device": "nvme (simulated) or loop (a real loop device, as root).",
+        "device": "nvme, optane, virtio, ahci, disk, pmem, null, delay (simulated), or loop (a real one, as root).",
+        "dma": "How memory gets device addresses: direct, iommu, swiotlb or xen; by default as --iommu says.",
         "iommu": "off, lazy or strict.",
+        "device_mask": "Bits of an address that the device can put on the bus.",
+        "route": "To memory of another device: switch, bridge or none.",
+        "sgl_threshold": "Average segment from which NVMe uses SGLs, in bytes; 0 for never.",
         "sched": "Scheduler of the queue: none, mq-deadline, bfq or kyber.",
         "stack": "What stands on the disk: none, partition, stripe or crypt.",
     },
@@ -58,9 +62,12 @@ _PANELS: dict[str, dict[str, str]] = {
 """Every field that is an option with a value, in the order of the help, and under which heading."""
 _TEXTS = {name: text for panel in _PANELS.values() for name, text in panel.items()}
 _SWITCHES = {
+    "acs": ("--acs", "Bridges of the switch redirect requests to the root (ACS).", "Device"),
     "direct": ("--direct/--buffered", "With O_DIRECT, or through the page cache.", "File"),
     "check": ("--check", "Look at every invariant after every record.", "Hazard"),
 }
+ONE_IO = (*_PANELS["IO"], *_PANELS["File"], *_PANELS["Hazard"], "buffer", "skew", "direct", "check")
+"""Fields that are for a single IO, or for what it is done on: a load has offsets, sizes and files of its own."""
 Command = Callable[..., None]
 
 
@@ -70,14 +77,16 @@ def with_knobs(*without: str) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         @wraps(command)
         def taking(**options: Any) -> None:
-            chosen = {name: options.pop(name, None) for name in (*_TEXTS, *_SWITCHES)}
-            limits, file = options.pop("limit", None), options.pop("scenario", None)
-            command(lambda: scenario_of(file, limits, chosen), **options)
+            chosen = {name: options.pop(name, None) for name in (*_TEXTS, *_SWITCHES) if name not in without}
+            named = {field: options.pop(option, None) for option, field in _NAMED.items()}
+            chosen["faults"], file = options.pop("fault", None) or None, options.pop("scenario", None)
+            command(lambda: scenario_of(file, named, chosen), **options)
 
         own = list(inspect.signature(command).parameters.values())[1:]
         knobs = [_parameter(name, _option(name)) for name in _TEXTS if name not in without]
         knobs += [_parameter(name, _switch(name)) for name in _SWITCHES if name not in without]
-        knobs += [_parameter("limit", _LIMIT), _parameter("scenario", _FILE)]
+        knobs += [_parameter("limit", _LIMIT), _parameter("profile", _PROFILE), _parameter("scenario", _FILE)]
+        knobs += [_parameter("fault", _FAULT)] if "faults" not in without else []
         taking.__signature__ = inspect.Signature([*own, *knobs])  # type: ignore[attr-defined]
         taking.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *knobs)}
         return taking
@@ -85,22 +94,42 @@ def with_knobs(*without: str) -> Callable[[Command], Command]:
     return decorate
 
 
-def scenario_of(file: Path | None, limits: list[str] | None, options: dict[str, Any]) -> Scenario:
-    """Return the scenario in `file`, or the default one, with what was given on top. Raises BadInput."""
+def scenario_of(file: Path | None, named: dict[str, list[str] | None], options: dict[str, Any]) -> Scenario:
+    """Return the scenario in `file`, or the default one, with what was given on top. Raises BadInput.
+
+    `named`: NAME=VALUE texts, by the field that they change.
+    """
     base: dict[str, Any] = Scenario.load(file).model_dump(exclude_unset=True) if file else {}
     given = {name: value for name, value in options.items() if value is not None}
-    if limits:
-        given["limits"] = dict(base.get("limits", {})) | dict(_limit(text) for text in limits)
+    for field, texts in named.items():
+        if texts:
+            given[field] = dict(base.get(field, {})) | dict(_number(field, text) for text in texts)
+    for asked, other in (("dma", "iommu"), ("iommu", "dma")):
+        if asked in given and other not in given and not _go_together(base | given):
+            base.pop(other, None)
     return Scenario.of(base | given)
 
 
-def _limit(text: str) -> tuple[str, int]:
+def _go_together(values: dict[str, Any]) -> bool:
+    """Return whether `dma` and `iommu`, one of them a file's and the other an option, may stand in one scenario."""
+    dma, iommu = values.get("dma"), values.get("iommu")
+    return dma is None or iommu is None or (dma == "iommu") == (iommu != "off")
+
+
+def _number(field: str, text: str) -> tuple[str, int | float]:
+    """Return the name and the number of NAME=VALUE. Raises BadInput, in the name of `field`."""
     name, equals, value = text.partition("=")
     try:
         return name.strip(), int(value, 0)
     except ValueError:
-        rule = "is not a name and a number, such as max_segments=4" if equals else "has no value, such as in nomerges=2"
-        raise BadInput("limits", repr(text[:60]), rule, errno.EINVAL) from None
+        pass
+    try:
+        if field == "profile":
+            return name.strip(), float(value)
+    except ValueError:
+        pass
+    rule = f"{'is not a name and a number, such as' if equals else 'has no value, such as in'} {_EXAMPLES[field]}"
+    raise BadInput(field, repr(text[:60]), rule, errno.EINVAL)
 
 
 def _parameter(name: str, annotation: Any) -> inspect.Parameter:
@@ -121,6 +150,13 @@ def _switch(name: str) -> Any:
     return Annotated[bool | None, typer.Option(flag, help=text, show_default=False, rich_help_panel=panel)]
 
 
-_LIMIT_TEXT = "A limit of the queue, such as max_segments=4; may be repeated."
+_EXAMPLES = {"limits": "max_segments=4", "profile": "read_ns=20000"}
+_LIMIT_TEXT = f"A limit of the queue, such as {_EXAMPLES['limits']}; may be repeated."
 _LIMIT = Annotated[list[str] | None, typer.Option("--limit", help=_LIMIT_TEXT, rich_help_panel="Device")]
+_PROFILE_TEXT = f"A number of the device other than its profile's, such as {_EXAMPLES['profile']}; may be repeated."
+_PROFILE = Annotated[list[str] | None, typer.Option("--profile", help=_PROFILE_TEXT, rich_help_panel="Device")]
+_FAULT_TEXT = "What breaks, and when: KIND@EVENT, such as media-error@DeviceStart; may be repeated."
+_FAULT = Annotated[list[str] | None, typer.Option("--fault", help=_FAULT_TEXT, rich_help_panel="Hazard")]
+_NAMED = {"limit": "limits", "profile": "profile"}
+"""Options that take NAME=VALUE, and the field of each."""
 _FILE = Annotated[Path | None, typer.Option("--scenario", help="A TOML or JSON file; options go on top of it.")]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from labkit.cli.doctor import doctor as show_doctor
-from labkit.cli.knobs import with_knobs
+from labkit.cli.knobs import ONE_IO, with_knobs
 from labkit.cli.refusal import EXIT_BAD_INPUT, refuse, say
 from labkit.errors import LabkitError
 from labkit.scenario import Scenario
@@ -60,7 +60,7 @@ def compare(
 
 @app.command(epilog="Example: labkit predict --check data/captures/05-1m-random-4k.json")
 def predict(
-    captures: Annotated[list[Path], typer.Argument(help="Files of captured IO: FILE.json or FILE.json.gz.")],
+    captures: Annotated[list[Path], typer.Argument(help="Captured IO: FILE.json, FILE.json.gz, or a directory.")],
     *,
     check: Annotated[
         bool, typer.Option("--check", help="Compare with what was recorded; exit 1 if it differs.")
@@ -74,7 +74,7 @@ def predict(
 
 
 @app.command(epilog="Example: labkit export -o io.html --system page --size 256KiB --fragmentation 1")
-@with_knobs("count", "hazard", "at", "check")
+@with_knobs("count", "hazard", "at", "check", "faults")
 def export(
     wanted: Wanted,
     *,
@@ -85,6 +85,49 @@ def export(
     from labkit.cli.run import export_page  # noqa: PLC0415 - the same
 
     _leave(lambda: export_page(out, trace, None if trace else wanted()))
+
+
+@app.command(epilog="Example: labkit load --device nvme --jobs 4 --depth 8 --read 0.7 --json")
+@with_knobs(*ONE_IO)
+def load(
+    wanted: Wanted,
+    *,
+    jobs: Annotated[int, typer.Option(help="Tasks.")] = 1,
+    depth: Annotated[int, typer.Option(help="IOs that each task keeps on their way, in a closed loop.")] = 1,
+    count: Annotated[int, typer.Option(help="IOs of all tasks together.")] = 1000,
+    read: Annotated[float, typer.Option(help="Share of reads, 0 to 1; the rest are writes.")] = 1.0,
+    size: Annotated[str, typer.Option(help="Bytes of each, or several sizes with commas between.")] = "4KiB",
+    span: Annotated[str, typer.Option(help="Bytes of the device that they go to, from its start; 0 for all.")] = "0",
+    random: Annotated[bool, typer.Option("--random/--sequential", help="Where they go.")] = True,
+    arrivals: Annotated[str, typer.Option(help="closed, poisson, uniform or bursty.")] = "closed",
+    rate: Annotated[float, typer.Option(help="IOs a second, where the loop is open.")] = 0,
+    burst: Annotated[int, typer.Option(help="IOs that come together, where arrivals are bursty.")] = 8,
+    json: Json = False,
+) -> None:
+    """Do many IOs at once, and tell their rate, latencies and queue depth."""
+    from labkit.cli.load import offer_load  # noqa: PLC0415 - the same
+    from labkit.machine.workload import Load  # noqa: PLC0415 - the same
+
+    def work() -> int:
+        scenario = wanted()
+        many = Load(jobs, depth, count, read, size, span, random, arrivals, rate, burst, scenario.seed)
+        return offer_load(scenario, many, json=json)
+
+    _leave(work, json=json)
+
+
+@app.command(epilog="Example: labkit bench --device loop --rounds 4 --json")
+def bench(
+    *,
+    device: Annotated[str, typer.Option(help="simulated, loop (a real one against fio, as root), or all.")] = "all",
+    rounds: Annotated[int, typer.Option(help="How often each pair is measured in turn; the median counts.")] = 5,
+    seconds: Annotated[int, typer.Option(help="How long each run on the loop device takes.")] = 2,
+    json: Json = False,
+) -> None:
+    """Measure how fast the lab is, each thing against a yardstick."""
+    from labkit.cli.bench.command import run_bench  # noqa: PLC0415 - the same
+
+    _leave(lambda: run_bench(device, rounds=rounds, seconds=seconds, json=json), json=json)
 
 
 @app.command(epilog="Example: labkit doctor --json")

@@ -3,6 +3,7 @@
 import errno
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,13 @@ _HEAD, _TAIL = 8, 2
 
 
 def predict_captures(paths: Sequence[Path], *, json: bool, check: bool) -> int:
-    """Predict each capture in `paths`, print it, as one object with `json`; return the exit code.
+    """Predict each capture in `paths`, or below them, print it, as one object with `json`; return the exit code.
 
     One that cannot be predicted is told in a sentence, and the others go on: 2. With `check` 1 where one differs.
     """
     told: dict[str, Any] = {}
     code = 0
-    for path in paths:
+    for path in chain.from_iterable(map(_below, paths)):
         try:
             name, row, lines = _predicted(path, check=check)
             if name in told:
@@ -45,6 +46,11 @@ def predict_captures(paths: Sequence[Path], *, json: bool, check: bool) -> int:
     elif check:
         _print([_summary(told)])
     return code or (EXIT_FAILED if any(row.get("residual") for row in told.values()) else 0)
+
+
+def _below(path: Path) -> list[Path]:
+    """Return the captures in directory `path` and all below it, by name; of a file, or of an empty one, `path`."""
+    return sorted([*path.rglob("*.json"), *path.rglob("*.json.gz")]) or [path]
 
 
 def _predicted(path: Path, *, check: bool) -> tuple[str, dict[str, Any], list[str]]:
@@ -78,7 +84,10 @@ def _row(capture: Capture, found: Prediction) -> dict[str, Any]:
     """Return one prediction for JSON."""
     row: dict[str, Any] = {"result": result_of(capture, found), "bios": found.bios, "splits": found.splits}
     row |= {"requests": found.requests, "events": found.events, "ordered": found.ordered}
-    return row | {"kernel": found.kernel, "proven": found.proven}
+    row |= {"kernel": found.kernel, "proven": found.proven}
+    if found.nvme is not None:
+        row["nvme"] = [dict(zip(("slba", "bytes", "encoding", "addrs"), each, strict=False)) for each in found.nvme]
+    return row
 
 
 def _tell(capture: Capture, found: Prediction) -> Iterator[str]:
@@ -91,6 +100,8 @@ def _tell(capture: Capture, found: Prediction) -> Iterator[str]:
     yield from _part("bios", [_bio(*bio) for bio in found.bios])
     yield from _part("splits", [_split(at, why) for at, why in zip(found.splits, found.whys, strict=True)])
     yield from _part("requests", [f"sector {sector}, {nr} sectors" for sector, nr in found.requests])
+    if found.nvme is not None:
+        yield from _part("commands", [_command(*each[:4]) for each in found.nvme])
     yield from _part("events", [" ".join(map(str, event)) for event in found.events])
     if not found.ordered:
         yield "  the order of requests and events is not certain (R15, R16)"
@@ -108,6 +119,12 @@ def _bio(sector: int, vecs: list[Any]) -> str:
     shown = [f"{addr:#x}+{n}" if addr is not None else f"page cache+{n}" for addr, n in vecs[:4]]
     more = f", … {len(vecs) - 4} more" if len(vecs) > 4 else ""  # noqa: PLR2004 - as many as fit a line
     return f"sector {sector}, {size} in {len(vecs)} vector{'s' * (len(vecs) != 1)}: {', '.join(shown)}{more}"
+
+
+def _command(slba: int, nbytes: int, encoding: str, addrs: list[list[Any]]) -> str:
+    shown = [f"{addr:#x}+{n}" if addr is not None else f"page cache+{n}" for addr, n in addrs[:4]]
+    more = f", … {len(addrs) - 4} more" if len(addrs) > 4 else ""  # noqa: PLR2004 - as many as fit a line
+    return f"block {slba}, {human_bytes(nbytes)}, {encoding}: {', '.join(shown)}{more}"
 
 
 def _split(at: list[int], why: tuple[str, str]) -> str:

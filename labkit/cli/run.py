@@ -45,8 +45,10 @@ def run_scenario(scenario: Scenario, *, save: Path | None, json: bool, memory: b
 
 
 def _tell_trial(report: dict[str, Any]) -> None:
-    """Print what got in the way, and every invariant that did not hold."""
+    """Print what broke, what got in the way, and every invariant that did not hold."""
     console = Console(highlight=False, soft_wrap=True, markup=False)
+    for fault in report.get("faults", ()):
+        console.print(f"{fault['kind']} at {fault['at']}: {fault['outcome']}, {fault['text']}")
     if hazard := report.get("hazard"):
         console.print(f"{hazard['name']} at {hazard['at']}: {hazard['outcome']}, {hazard['text']}")
     for row in report.get("violations", ()):

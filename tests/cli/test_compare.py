@@ -40,6 +40,12 @@ def test_the_terminal_gets_a_table_and_a_verdict():
     assert "unified" not in done.stdout
 
 
+def test_what_stays_mapped_is_told_below_the_verdict():
+    done = labkit("compare", "--size", "64KiB", "--systems", "phyr,premapped")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "– premapped: 64 KiB stays in place, 64 KiB of it mapped for one device" in done.stdout
+
+
 def test_a_known_difference_is_told_and_is_no_failure():
     done = labkit("compare", "--size", "16KiB", "--folio", "gpu")
     assert done.returncode == 0
@@ -50,9 +56,18 @@ def test_a_known_difference_is_told_and_is_no_failure():
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        ("--systems nonsense", "compare: systems=nonsense are not some of page, phyr, unified, each once (-EINVAL)"),
-        ("--systems page,page", "compare: systems=page,page are not some of page, phyr, unified, each once (-EINVAL)"),
-        ("--systems [bold]", "compare: systems=[bold] are not some of page, phyr, unified, each once (-EINVAL)"),
+        (
+            "--systems nonsense",
+            "compare: systems=nonsense are not some of page, phyr, unified, premapped, each once (-EINVAL)",
+        ),
+        (
+            "--systems page,page",
+            "compare: systems=page,page are not some of page, phyr, unified, premapped, each once (-EINVAL)",
+        ),
+        (
+            "--systems [bold]",
+            "compare: systems=[bold] are not some of page, phyr, unified, premapped, each once (-EINVAL)",
+        ),
         ("--size 0", "scenario: size='0': input should be greater than or equal to 1 (-EINVAL)"),
         ("--system page", "labkit: No such option: --system"),
     ],

@@ -17,7 +17,7 @@ RUN = CliRunner()
 
 
 def test_every_field_of_a_scenario_is_an_option_and_the_other_way_round():
-    assert {*_TEXTS, *_SWITCHES} == set(Scenario.model_fields) - {"version", "limits"}
+    assert {*_TEXTS, *_SWITCHES} == set(Scenario.model_fields) - {"version", "limits", "profile", "faults"}
 
 
 @pytest.mark.parametrize("command", ["run", "compare", "export"])
@@ -29,21 +29,22 @@ def test_the_help_fits_a_terminal_and_tells_every_option_in_full(command, column
     assert "…" not in done.stdout
     assert "Example: labkit" in done.stdout
     without = {"compare": {"system"}, "export": {"count", "hazard", "at", "check"}, "run": set()}[command]
-    for name in {*_TEXTS, "direct", "limit", "scenario"} - without:
-        assert f"--{name}" in done.stdout
+    for name in {*_TEXTS, *_SWITCHES, "limit", "profile", "scenario"} - without:
+        assert f"--{name.replace('_', '-')}" in done.stdout
+    assert ("--fault " in done.stdout) == (command != "export")
     for name in without:
         assert f"--{name} " not in done.stdout
 
 
 def test_limits_are_numbers_in_any_base_and_the_last_one_counts():
-    made = scenario_of(None, ["max_segments=0x10", "nomerges = 2", "max_segments=8"], {})
+    made = scenario_of(None, {"limits": ["max_segments=0x10", "nomerges = 2", "max_segments=8"]}, {})
     assert made.limits == {"max_segments": 8, "nomerges": 2}
 
 
 def test_options_go_on_top_of_a_file(tmp_path):
     path = tmp_path / "s.toml"
     path.write_text('system = "page"\nsize = "8 KiB"\n[limits]\nnomerges = 1\nmax_segments = 4\n')
-    made = scenario_of(path, ["nomerges=2"], {"size": "16 KiB", "kernel": None})
+    made = scenario_of(path, {"limits": ["nomerges=2"]}, {"size": "16 KiB", "kernel": None})
     assert (made.system, made.size, made.kernel, made.limits) == (
         "page",
         16384,
@@ -55,16 +56,38 @@ def test_options_go_on_top_of_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("nomerges", "limits: 'nomerges' has no value, such as in nomerges=2 (-EINVAL)"),
+        ("nomerges", "limits: 'nomerges' has no value, such as in max_segments=4 (-EINVAL)"),
         ("nomerges=many", "limits: 'nomerges=many' is not a name and a number, such as max_segments=4 (-EINVAL)"),
         ("=", "limits: '=' is not a name and a number, such as max_segments=4 (-EINVAL)"),
-        ("x" * 999, f"limits: {'x' * 60!r} has no value, such as in nomerges=2 (-EINVAL)"),
+        ("x" * 999, f"limits: {'x' * 60!r} has no value, such as in max_segments=4 (-EINVAL)"),
     ],
 )
 def test_a_limit_that_is_none_is_one_sentence(text, sentence):
     with pytest.raises(BadInput) as caught:
-        scenario_of(None, [text], {})
+        scenario_of(None, {"limits": [text]}, {})
     assert str(caught.value) == sentence
+
+
+def test_a_number_of_the_device_that_is_none_is_told_with_one_that_is():
+    with pytest.raises(BadInput, match=r"^profile: 'dies=many' is not a name and a number, such as read_ns=20000 "):
+        scenario_of(None, {"profile": ["dies=many"]}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "backend", "iommu"),
+    [
+        ("dma = 'xen'", {"dma": "iommu"}, "iommu", "lazy"),
+        ("dma = 'xen'", {"iommu": "strict"}, "iommu", "strict"),
+        ("iommu = 'strict'", {"dma": "direct"}, "direct", "off"),
+        ("iommu = 'strict'", {"dma": "iommu"}, "iommu", "strict"),
+        ("dma = 'swiotlb'", {"iommu": "off"}, "swiotlb", "off"),
+        ("dma = 'iommu'", {"iommu": "off"}, "direct", "off"),
+    ],
+)
+def test_an_option_overrules_what_a_file_says_of_the_iommu(tmp_path, text, options, backend, iommu):
+    (tmp_path / "run.toml").write_text(text)
+    made = scenario_of(tmp_path / "run.toml", {}, options)
+    assert (made.backend, made.iommu) == (backend, iommu)
 
 
 def made_or_refused(make):
@@ -90,7 +113,7 @@ WORDS = st.one_of(
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from([*_TEXTS, *_SWITCHES]), WORDS, min_size=1, max_size=4))
 def test_whatever_is_typed_is_a_scenario_or_one_sentence(options):
-    made = made_or_refused(lambda: scenario_of(None, None, options))
+    made = made_or_refused(lambda: scenario_of(None, {}, options))
     if isinstance(made, LabkitError):
         assert str(made).endswith(" (-EINVAL)")
         assert len(str(made)) < 1000
@@ -132,7 +155,10 @@ def test_whatever_limits_are_asked_for_the_bytes_arrive_or_there_is_one_sentence
         ["--size", "nan"], ["--limit", "a=b"], ["--limit", "max_segments=-1"], ["--flags", "x" * 81], ["--fs", "fat"],
         ["--kernel", "6.18.1"], ["--pieces", "7"], ["--scatter", "2"], ["--system", "[red]x"], ["--folio", "\x1b[31m"],
         ["--extents", "hole"], ["--sched", "cfq"], ["--api", "sendfile"], ["--completion", "magic"], ["--chunk", "-1"],
-        ["--stack", "raid"],
+        ["--stack", "raid"], ["--dma", "magic"], ["--device-mask", "65"], ["--route", "moon"], ["--profile", "dies"],
+        ["--profile", "dies=many"], ["--profile", "dies=0"], ["--profile", "read_ns=nan"], ["--profile", "\x1b[31m=1"],
+        ["--fault", "timeout"], ["--fault", "@"], ["--fault", "gremlins@DeviceStart"], ["--fault", "timeout@Doomsday"],
+        ["--sgl-threshold", "-1"], ["--device", "floppy"], ["--dma", "direct", "--iommu", "lazy"],
     ],
     ids=" ".join,
 )  # fmt: skip

@@ -77,10 +77,25 @@ def test_json_is_one_object_by_id():
     assert [row["result"] for row in told.values()] == [[4096], ["-EINVAL"], [-22]]
 
 
+def test_the_commands_of_a_drive_are_told_too():
+    path = CAPTURES / "nvme" / "105-7.3-none-8kthp2048.json"
+    assert json.loads(labkit("--json", path).stdout)["105-7.3-none-8kthp2048"]["nvme"] == [
+        {"slba": 0, "bytes": 8192, "encoding": "sgl1", "addrs": [[0x6E00800, 8192]]}
+    ]
+    assert "  commands  1\n    block 0, 8 KiB, sgl1: 0x6e00800+8192\n" in labkit(path).stdout
+
+
 def test_every_capture_of_the_lab_checks_exactly():
     done = labkit("--check", *sorted(CAPTURES.rglob("*.json")))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "59 captures: 59 exact, 0 differ"
+
+
+def test_a_directory_stands_for_all_captures_below_it(changed):
+    done = labkit("--check", changed().parent, CAPTURES / "nvme")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == "01-one-page-read: exact"
+    assert done.stdout.splitlines()[-1] == "37 captures: 37 exact, 0 differ"
 
 
 def test_what_differs_is_a_line_and_exit_code_1(changed):
@@ -115,14 +130,15 @@ def test_nothing_recorded_is_said_and_exit_code_2(changed):
 
 
 def test_what_cannot_be_is_a_sentence_and_the_others_go_on(changed, tmp_path):
-    broken = changed(io=[])
-    done = labkit("--json", broken, EINVAL, tmp_path, "/dev/zero")
+    broken, empty = changed(io=[]), tmp_path / "empty"
+    empty.mkdir()
+    done = labkit("--json", broken, EINVAL, empty, "/dev/zero")
     assert done.returncode == 2
     told = json.loads(done.stdout)
     assert [list(row) == ["error"] for row in told.values()] == [True, False, True, True]
     assert done.stderr.splitlines() == [
         f"capture: {broken} is broken at io: list should have at least 1 item after validation, not 0 (-EINVAL)",
-        f"capture: {tmp_path} is not a regular file (-EISDIR)",
+        f"capture: {empty} is not a regular file (-EISDIR)",
         "capture: /dev/zero is not a regular file (-EINVAL)",
     ]
 

@@ -44,8 +44,8 @@ def loops_over(place):
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        ("--system iov", "scenario: system='iov': input should be 'phyr', 'page' or 'unified' (-EINVAL)"),
-        ("--device floppy", "scenario: device='floppy': input should be 'nvme' or 'loop' (-EINVAL)"),
+        ("--system iov", "scenario: system='iov': input should be 'phyr', 'page', 'unified' or 'premapped' (-EINVAL)"),
+        ("--dma magic", "scenario: dma='magic': input should be 'direct', 'iommu', 'swiotlb' or 'xen' (-EINVAL)"),
         ("--op trim", "scenario: op='trim': input should be 'read' or 'write' (-EINVAL)"),
         ("--size big", "scenario: size='big': could not parse value and unit from byte string (-EINVAL)"),
         ("--size 0", "scenario: size='0': input should be greater than or equal to 1 (-EINVAL)"),
@@ -167,7 +167,7 @@ def test_a_report_is_complete():
     }  # fmt: skip
     assert report["meters"] == {
         "descriptor_bytes": 48, "pin_atomics": 4, "struct_pages_touched": 0, "conversions": 0, "dma_maps": 2,
-        "iotlb_syncs": 1,
+        "iotlb_syncs": 1, "ioptes": 2, "iotlb_hits": 0, "iotlb_misses": 3, "bounced_bytes": 0,
     }  # fmt: skip
     assert report["sim_ns"] == 23411
     assert report["scenario"] == {
@@ -175,7 +175,8 @@ def test_a_report_is_complete():
         "folio": "4KiB", "fragmentation": 1.0, "iommu": "strict", "ram": 4294967296, "seed": 1, "buffer": "mapped",
         "skew": 0, "count": 1, "fs": "raw", "extents": "mapped", "scatter": 0.0, "direct": True, "api": "pread",
         "pieces": 1, "flags": "", "sched": "none", "stack": "none", "limits": {}, "completion": "phys_to_folio",
-        "pin": None, "chunk": 0, "hazard": None, "at": "DeviceStart", "check": False,
+        "pin": None, "chunk": 0, "hazard": None, "at": "DeviceStart", "check": False, "dma": None, "device_mask": 64,
+        "route": "bridge", "acs": False, "sgl_threshold": 32768, "profile": {}, "faults": [],
     }  # fmt: skip
 
 

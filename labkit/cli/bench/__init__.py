@@ -1,0 +1,1 @@
+"""What `labkit bench` measures: each thing against a yardstick, in turn, in one run."""
