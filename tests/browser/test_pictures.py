@@ -1,10 +1,10 @@
-"""The three pictures with steps as pages from a file, with the network off: keys, scrubber, pointer, table, themes."""
+"""The pictures with steps as pages from a file, with the network off: keys, scrubber, pointer, table, themes."""
 
 from functools import cache
 
 import pytest
 
-from labkit.widgets import extents, pins, requests, split, walk, zones
+from labkit.widgets import depth, descriptors, extents, iova, pcie, pins, requests, split, walk, zones
 from labkit.widgets.scene import standalone
 
 pytestmark = pytest.mark.browser
@@ -17,8 +17,13 @@ SCENES = {
     "extents": lambda: extents.scene(extents.sample()),
     "requests": lambda: requests.scene(requests.sample()),
     "split": lambda: split.scene(*split.sample()),
+    "iova": lambda: iova.scene(iova.sample()),
+    "pcie": lambda: pcie.scene(pcie.sample(acs=True)),
+    "descriptors": lambda: descriptors.scene(descriptors.sample()),
+    "depth": lambda: depth.scene(depth.sample()),
 }
-ACTS = {"extents": "timed.js", "requests": "timed.js", "split": "timed.js"}
+TIMED = ("extents", "requests", "split", "iova", "pcie", "descriptors", "depth")
+ACTS = dict.fromkeys(TIMED, "timed.js")
 
 
 @cache
@@ -203,3 +208,25 @@ def test_a_press_on_the_rows_puts_the_cursor_there(show):
     box = page.locator("[data-stage]").bounding_box()
     page.mouse.click(box["x"] + 300, box["y"] + 240)
     assert (at(page), page.locator(".labkit").get_attribute("data-row")) == (1, "2")
+
+
+def test_pointing_at_bytes_tells_their_field_and_a_click_goes_there(show):
+    page = show("descriptors")
+    box = page.locator("[data-stage]").bounding_box()
+    factor = box["width"] / 1568
+    page.mouse.move(box["x"] + 80 * factor, box["y"] + 104 * factor)
+    assert page.locator("[data-tip]").inner_text().splitlines()[0] == "NLB"
+    page.mouse.click(box["x"] + 80 * factor, box["y"] + 104 * factor)
+    assert text(page) == "NLB is 23: 24 blocks: the field is one less."
+
+
+def test_a_stale_mapping_is_drawn_from_its_unmap_to_the_flush(show):
+    page = show("iova")
+    slider = page.locator("[data-scrub]")
+    drawn = []
+    for step in ("5", "6", "11", "12"):
+        slider.fill(step)
+        alphas = zip(table(page, "shapes", "alpha"), table(page, "shapes", "hatch"), strict=True)
+        drawn.append(any(alpha == 1 and hatch == "right_diagonal_line" for alpha, hatch in alphas))
+    assert drawn == [False, True, True, True]
+    assert page.locator("[data-meter=stale]").inner_text() == "0"
