@@ -66,8 +66,6 @@ class SwioTlb:
         self._out: dict[int, Bounce] = {}
         self.in_use = self.bounced = 0
         """Slots that are taken now; bytes copied so far, both ways."""
-        self.full = False
-        """Set from outside: from now on no slot is to be had."""
 
     def map(self, phys: int, nbytes: int, dev: DmaDevice, *, granule: int = 0) -> int:
         """Return the physical address of a copy of `nbytes` at `phys`, which is as deep in its slot as the device asks.
@@ -138,7 +136,7 @@ class SwioTlb:
         stride = (high >> IO_TLB_SHIFT) + 1
         if slots << IO_TLB_SHIFT >= PAGE_SIZE:
             stride = max(stride, self._stride)
-        for area in () if self.full or self.in_use + slots > len(self._used) else self._areas:
+        for area in () if self.in_use + slots > len(self._used) else self._areas:
             for start in area.starts(stride):
                 first = start + ((phys & high) >> IO_TLB_SHIFT)
                 if first + slots <= area.end and self._fits(first, slots, boundary):
