@@ -5,6 +5,7 @@ sends on, encryption must read every byte (D-14).
 """
 
 import errno
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
@@ -49,9 +50,9 @@ class MappedDevice(BioConsumer):
         else:
             bio.endio()
 
+    @abstractmethod
     def _map(self, bio: Bio, plug: Plug | None) -> Steps:
         """Send the data of `bio` on."""
-        raise NotImplementedError
 
     def _flush_first(self, bio: Bio) -> Steps:
         """Flush every target, and wait where data is to come behind that (__send_empty_flush).

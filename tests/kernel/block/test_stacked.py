@@ -11,7 +11,7 @@ from labkit.hardware.ram import RAM
 from labkit.kernel.block.bio import Op
 from labkit.kernel.block.limits import QueueLimits
 from labkit.kernel.block.plug import Plug
-from labkit.kernel.block.stacked import MappedDevice, Stripe
+from labkit.kernel.block.stacked import Stripe
 from labkit.scatter.memory_class import MemoryClass
 
 BAR = MemoryClass("mmio", "gpu0")
@@ -172,7 +172,7 @@ def test_a_chunk_is_a_whole_number_of_pages(world, chunk):
 
 def test_a_device_of_nothing_is_refused(world):
     with pytest.raises(BadInput, match="no target"):
-        MappedDevice(world.clock, "dm-0", [], world.raw.append)
+        Stripe(world.clock, "dm-0", [], 8, world.raw.append)
 
 
 ATOMIC = QueueLimits(nr_requests=32, max_hw_sectors=1024, atomic_write_unit_min=4096, atomic_write_unit_max=131072)
