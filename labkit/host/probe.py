@@ -14,7 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.errors import errno_name
+from labkit.errors import LabkitError, errno_name
+from labkit.host.calls import mounts
+from labkit.host.disk import filesystem
 from labkit.units import PAGE_SHIFT, PAGE_SIZE
 
 _PFN_MASK = (1 << 55) - 1
@@ -138,15 +140,31 @@ def _kpageflags() -> str:
 
 
 def _tracefs() -> str:
-    mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
-    root = next((Path(fields[1]) for fields in mounts if fields[2] == "tracefs"), None)
-    if root is None:
-        raise _NoError("tracefs is not mounted")
+    if root := mounts.mounted("tracefs"):
+        _check_tracefs(root)
+        return str(root)
+    try:
+        with mounts.mount("tracefs") as own:
+            _check_tracefs(own.path)
+    except LabkitError as no:
+        raise _NoError(f"tracefs is not mounted, and a mount of one's own {no.rule.partition(':')[0]}") from no
+    return "mounted nowhere; labkit mounts its own"
+
+
+def _check_tracefs(root: Path) -> None:
+    """Raise _NoError unless `root` lets instances be made."""
     if not os.access(root / "events", os.R_OK | os.X_OK):
         raise _NoError(f"{root}/events cannot be read", str(root))
     if not os.access(root / "instances", os.W_OK | os.X_OK):
         raise _NoError(f"{root}/instances cannot be written", str(root))
-    return str(root)
+
+
+def _mkfs() -> str:
+    found = {fs: filesystem.program(fs) for fs in filesystem.MKFS}
+    value = ", ".join(path for path in found.values() if path)
+    if missing := [filesystem.MKFS[fs][0] for fs, path in found.items() if not path]:
+        raise _NoError(f"no {' and no '.join(missing)} is installed", value)
+    return value
 
 
 def _io_uring() -> str:
@@ -251,6 +269,7 @@ _QUESTIONS: tuple[tuple[str, Callable[[], str], str], ...] = (
     ("pagemap", _pagemap, f"{_ROOT}; the simulated machine has frames of its own"),
     ("kpageflags", _kpageflags, _ROOT),
     ("tracefs", _tracefs, f"{_ROOT}: mount -t tracefs nodev /sys/kernel/tracing; or replay a recorded capture"),
+    ("mkfs", _mkfs, "apt-get install e2fsprogs xfsprogs; only real IO to a file asks for them"),
     ("io_uring", _io_uring, "sysctl kernel.io_uring_disabled=0, or a container whose seccomp profile allows it"),
     ("hugepages", _hugepages, "sysctl vm.nr_hugepages=64"),
     ("thp", _thp, f"echo madvise > {_THP}/enabled"),

@@ -8,6 +8,8 @@ from types import FrameType
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 _caught: set[signal.Signals] = set()
+_catchers: list[None] = []
+"""One for each who wants them caught."""
 _holding: list[None] = []
 """One for each step that is not to be left half done."""
 _late: list[int] = []
@@ -19,6 +21,7 @@ def catch() -> None:
 
     Outside the main thread Python can set no handler, and nothing is done.
     """
+    _catchers.append(None)
     if threading.current_thread() is not threading.main_thread():
         return
     for number in _ENDING:
@@ -28,8 +31,13 @@ def catch() -> None:
 
 
 def restore() -> None:
-    """Give SIGTERM and SIGHUP back their default disposition, unless somebody else has set another since."""
-    if threading.current_thread() is not threading.main_thread():
+    """Take one `catch` back. The last gives SIGTERM and SIGHUP their default disposition back, unless another is set.
+
+    Where the last one is taken back outside the main thread, they stay caught until the next.
+    """
+    if _catchers:
+        _catchers.pop()
+    if _catchers or threading.current_thread() is not threading.main_thread():
         return
     for number in _caught:
         if signal.getsignal(number) is _exit:
@@ -44,9 +52,10 @@ def held() -> Iterator[None]:
     They are blocked for this thread. A process with more threads (numpy has some) may still be given one in another:
     `_exit` waits then, and a Ctrl-C comes through: the steps that use this bear an interruption as well.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *_ENDING))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     _holding.append(None)
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *_ENDING))  # raises for one that came just before
         yield
     finally:
         _holding.pop()

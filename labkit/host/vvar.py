@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from labkit.errors import NotAllowed, errno_name
+from labkit.host.disk.scratch import REMEDY, temporary
 
 NBYTES = 4096
 """Bytes of a write: a multiple of every logical block that is about, and no more than a page of any kernel."""
 _MEMFD_SECRET = 447
-_REMEDY = "set TMPDIR to a directory on ext4 or xfs"
 
 
 class Said(NamedTuple):
@@ -39,19 +39,9 @@ def ask() -> tuple[Said, ...]:
 
     Raises NotAllowed where there is no [vvar], and where the filesystem of temporary files does no O_DIRECT.
     """
-    with _temporary() as file, _memory() as found:
+    with temporary() as file, _memory() as found:
         _check_direct(file, found["4KiB"])
         return tuple(Said(kind, _direct(file, addr), _pwrite(file, addr, NBYTES)) for kind, addr in found.items())
-
-
-def _temporary() -> IO[bytes]:
-    """Open a file that nobody else finds. Raises NotAllowed where none can be made."""
-    try:
-        return tempfile.TemporaryFile()
-    except OSError as no:
-        raise NotAllowed(
-            "vvar", "a temporary file", f"cannot be made, {no.strerror}: {_REMEDY}", no.errno or errno.EIO
-        ) from no
 
 
 @contextmanager
@@ -102,7 +92,7 @@ def _check_direct(file: IO[bytes], addr: int) -> None:
     for nbytes, wanted in ((NBYTES, NBYTES), (NBYTES + 1, "-EINVAL")):
         said = _direct(file, addr, nbytes)
         if said != wanted:
-            rule = f"answers {said} to an O_DIRECT write of {nbytes} bytes: {_REMEDY}"
+            rule = f"answers {said} to an O_DIRECT write of {nbytes} bytes: {REMEDY}"
             raise NotAllowed("vvar", tempfile.gettempdir(), rule, errno.EOPNOTSUPP)
 
 
@@ -112,9 +102,7 @@ def _direct(file: IO[bytes], addr: int, nbytes: int = NBYTES) -> int | str:
     try:
         fcntl.fcntl(file, fcntl.F_SETFL, flags | os.O_DIRECT)
     except OSError as no:
-        raise NotAllowed(
-            "vvar", tempfile.gettempdir(), f"does no O_DIRECT: {_REMEDY}", no.errno or errno.EINVAL
-        ) from no
+        raise NotAllowed("vvar", tempfile.gettempdir(), f"does no O_DIRECT: {REMEDY}", no.errno or errno.EINVAL) from no
     try:
         return _pwrite(file, addr, nbytes)
     finally:

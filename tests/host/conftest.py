@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from labkit.host import loop_ioctl
+from labkit.host.calls import loop_ioctl
+from labkit.host.undo import ledger
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-    """A temporary directory that is the default one here and in children."""
+    """A temporary directory that is the default one here and in children, and the place of ledgers."""
+    monkeypatch.setattr(ledger, "PLACES", (tmp_path,))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -38,10 +40,15 @@ def left(place):
 def start(place):
     """Start a Python child with `script`; it is killed when the test ends, and its pipes are closed."""
     children = []
+    ledgers = f"import pathlib; from labkit.host.undo import ledger; ledger.PLACES = (pathlib.Path({str(place)!r}),)\n"
 
     def begin(script):
         child = subprocess.Popen(
-            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place
+            [sys.executable, "-c", ledgers + script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=place,
         )
         children.append(child)
         return child

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from labkit.host import probe as module
+from labkit.host.calls import mounts
 from labkit.host.probe import Finding, Report, probe
 
 NAMES = [
@@ -20,6 +21,7 @@ NAMES = [
     "pagemap",
     "kpageflags",
     "tracefs",
+    "mkfs",
     "io_uring",
     "hugepages",
     "thp",
@@ -210,6 +212,38 @@ def test_without_an_installed_labkit_there_are_no_pins(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "requires", missing)
     assert probe()["bokeh"].ok
     assert "pinned" not in probe()["bokeh"].value
+
+
+@pytest.mark.host
+def test_tracefs_is_a_yes_for_root_though_it_is_mounted_nowhere(monkeypatch):
+    monkeypatch.setattr(mounts, "mounted", lambda _: None)
+    finding = probe()["tracefs"]
+    assert (finding.ok, finding.value) == (True, "mounted nowhere; labkit mounts its own")
+
+
+def test_tracefs_is_a_no_for_whom_may_not_mount(monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "no")
+
+    monkeypatch.setattr(mounts, "mounted", lambda _: None)
+    monkeypatch.setattr(mounts, "_call", refuse)
+    finding = probe()["tracefs"]
+    assert (finding.ok, finding.value) == (False, "")
+    assert finding.reason.startswith("tracefs is not mounted, and a mount of one's own needs CAP_SYS_ADMIN")
+
+
+@pytest.mark.parametrize(
+    ("found", "ok", "reason"),
+    [
+        ({"mkfs.ext4", "mkfs.xfs"}, True, ""),
+        ({"mkfs.ext4"}, False, "no mkfs.xfs is installed"),
+        (set(), False, "no mkfs.ext4 and no mkfs.xfs is installed"),
+    ],
+)
+def test_what_makes_filesystems_is_looked_for(monkeypatch, found, ok, reason):
+    monkeypatch.setattr(shutil, "which", lambda name, **_: f"/sbin/{name}" if name in found else None)
+    finding = probe()["mkfs"]
+    assert (finding.ok, finding.reason, finding.value) == (ok, reason, ", ".join(f"/sbin/{n}" for n in sorted(found)))
 
 
 MOUNTED = """

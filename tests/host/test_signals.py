@@ -8,13 +8,13 @@ import time
 import pytest
 
 from labkit.host import signals
-from labkit.host.loopdev import LoopDevice, sweep
+from labkit.host.disk.loopdev import LoopDevice, sweep
 from labkit.host.wait import wait_until
 
 MIB = 1 << 20
 IO = """
-from labkit.host.arena import arena
-from labkit.host.loopdev import LoopDevice
+from labkit.host.memory.arena import arena
+from labkit.host.disk.loopdev import LoopDevice
 device = LoopDevice.attach(1 << 24)
 view = arena(1 << 20)
 print(device.path, flush=True)
@@ -26,7 +26,7 @@ WITH = IO.replace("device = LoopDevice.attach(1 << 24)", "import contextlib\nsta
     "view = ", "device = stack.enter_context(LoopDevice.attach(1 << 24))\nview = "
 )
 CYCLE = """
-from labkit.host.loopdev import LoopDevice
+from labkit.host.disk.loopdev import LoopDevice
 print("go", flush=True)
 while True:
     with LoopDevice.attach(1 << 20):
@@ -34,8 +34,8 @@ while True:
 """
 FORK = """
 import os, sys
-from labkit.host.arena import arena
-from labkit.host.loopdev import LoopDevice
+from labkit.host.memory.arena import arena
+from labkit.host.disk.loopdev import LoopDevice
 with LoopDevice.attach(1 << 20) as device:
     if os.fork() == 0:
         sys.exit(0)
@@ -242,3 +242,42 @@ def test_an_end_that_comes_late_leaves_the_handler_of_who_came_after():
         first.__exit__(None, None, None)
         assert signal.getsignal(signal.SIGINT) is handler
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_ctrl_c_that_came_just_before_a_step_leaves_nothing_blocked(monkeypatch):
+    real, calls = signal.pthread_sigmask, []
+    before = real(signal.SIG_BLOCK, ())
+
+    def interrupted(how, numbers):
+        old = real(how, numbers)
+        calls.append(how)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return old
+
+    monkeypatch.setattr(signal, "pthread_sigmask", interrupted)
+    with pytest.raises(KeyboardInterrupt), signals.held():
+        raise AssertionError
+    assert real(signal.SIG_BLOCK, ()) == before
+
+
+def test_handlers_stay_until_the_last_one_gives_them_back():
+    before = signal.getsignal(signal.SIGTERM)
+    signals.catch()
+    signals.catch()
+    during = signal.getsignal(signal.SIGTERM)
+    signals.restore()
+    assert signal.getsignal(signal.SIGTERM) is during is not before
+    signals.restore()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_that_another_thread_took_waits_as_well():
+    done = []
+    signals.catch()
+    try:
+        with pytest.raises(SystemExit) as ended, signals.held():
+            done.append(signals._exit(signal.SIGTERM, None))  # so Python calls it, wherever the kernel delivered it
+    finally:
+        signals.restore()
+    assert (done, ended.value.code) == ([None], 128 + signal.SIGTERM)
