@@ -1,0 +1,1 @@
+"""Memory of this machine: made for an IO, and found again as frames and folios."""
