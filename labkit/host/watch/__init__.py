@@ -1,0 +1,1 @@
+"""What the kernel tells of itself: tracepoints, bios, and its own types."""
