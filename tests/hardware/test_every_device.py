@@ -11,8 +11,8 @@ from labkit.hardware.cpu import Cpu
 from labkit.hardware.device import Command
 from labkit.hardware.loop import Loop
 from labkit.hardware.ram import RAM
-from labkit.host.arena import arena
-from labkit.host.loopdev import LoopDevice
+from labkit.host.disk.loopdev import LoopDevice
+from labkit.host.memory.arena import arena
 from labkit.kernel.drivers.loop import LoopDriver
 from labkit.kernel.drivers.ops import Request
 from labkit.machine import DATA, Machine

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from labkit.errors import BadInput
 from labkit.hardware.device import BusFault
 from labkit.hardware.ram import CHUNK, RAM
-from labkit.host.arena import arena, arena_or_chunks, release
+from labkit.host.memory.arena import arena, arena_or_chunks, release
 
 MIB = 1 << 20
 RANGES = ((0, 640 << 10), (MIB, 16 * MIB), (32 * MIB, 8 * MIB))

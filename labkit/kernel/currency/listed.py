@@ -16,13 +16,15 @@ _LISTED = object()
 class Region(NamedTuple):
     """`phyrs` are the memory at `addr`, an address of user or kernel; `token`: the pin of a registration, or 0.
 
-    `table`: the vectors that a registration keeps where pages flow (R17).
+    `table`: the vectors that a registration keeps where pages flow (R17). `indexed`: an IO has it by its index alone,
+    and pins memory at its address as any other (REG-4).
     """
 
     addr: int
     phyrs: Phyrs
     token: int = 0
     table: tuple[Range, ...] = ()
+    indexed: bool = False
 
 
 class ListedCurrency:
@@ -43,7 +45,7 @@ class ListedCurrency:
         Errors: `inner`; and EINVAL for a part that begins off the alignment, where the kernel looks here (BIO-5).
         """
         addr, left = iocb.at(start)
-        region = self.find(iocb.mm.task, addr, left)
+        region = self._of(iocb, addr, left)
         self.policy = self.inner.policy if region is None else "none"
         if region is None:
             return self.inner.pin(iocb, start, nbytes)
@@ -66,7 +68,7 @@ class ListedCurrency:
     def zero(self, iocb: Kiocb, start: int, nbytes: int, pinned: Payload | None) -> int:
         """Write zeros over what is listed, or let `inner` do it."""
         addr, left = iocb.at(start)
-        region = self.find(iocb.mm.task, addr, min(left, nbytes))
+        region = self._of(iocb, addr, min(left, nbytes))
         if region is None or pinned is not None:
             return self.inner.zero(iocb, start, nbytes, pinned) if region is None else wipe(iocb, pinned)
         for at, size in region.phyrs.slice(addr - region.addr, nbytes).vecs:
@@ -76,7 +78,7 @@ class ListedCurrency:
     def slots(self, iocb: Kiocb, start: int) -> int:
         """Return 0 for a registered buffer, whose own table the bio takes (DIO-7); else as `inner`."""
         addr, left = iocb.at(start)
-        region = self.find(iocb.mm.task, addr, left)
+        region = self._of(iocb, addr, left)
         return self.inner.slots(iocb, start) if region is None or not region.table else 0
 
     def _part(self, region: Region, skip: int, nbytes: int) -> Payload:
@@ -86,6 +88,11 @@ class ListedCurrency:
         if region.table:
             return BioVecs.of(cut(region.table, skip, nbytes))
         return BioVecs.of(region.phyrs.slice(skip, nbytes).vecs[:BIO_MAX_VECS])
+
+    def _of(self, iocb: Kiocb, addr: int, nbytes: int) -> Region | None:
+        """Return what is listed of [addr, addr + nbytes) for `iocb`."""
+        region = self.find(iocb.mm.task, addr, nbytes)
+        return None if region is not None and region.indexed and iocb.buf_index is None else region
 
     def find(self, task: int, addr: int, nbytes: int) -> Region | None:
         """Return what is listed of [addr, addr + nbytes) of address space `task`, if that is all of it."""

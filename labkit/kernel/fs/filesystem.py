@@ -33,7 +33,7 @@ class Kind(NamedTuple):
 KINDS = {
     kind.name: kind for kind in (Kind("ext4", False, 1 << 15, True, 12), Kind("xfs", True, (1 << 21) - 1, False, 131))
 }
-_TAKEN, _ITABLE, _INODE_SIZE, _I_BLOCK = 96 << 10, 16 << 10, 256, 40
+TAKEN, _ITABLE, _INODE_SIZE, _I_BLOCK = 96 << 10, 16 << 10, 256, 40
 """Bytes at the beginning that are the filesystem's own, and in them its inodes, and in these the room for extents."""
 
 
@@ -67,8 +67,11 @@ class Filesystem:
         delalloc: bool = True,
         fragmentation: float = 0.0,
         seed: int = 0,
+        taken: int = TAKEN,
     ) -> None:
         """Make a filesystem of `kind` on a device of `nbytes` bytes (mkfs); for `fragmentation` and `seed` see Space.
+
+        Its first `taken` bytes are its own.
 
         Raises BadInput EINVAL for a kind, a block or a device that cannot be.
         """
@@ -76,7 +79,7 @@ class Filesystem:
         _check_mkfs(nbytes, kind, block_size, self.limits.logical_block_size)
         self.kind, self.block_size, self.delalloc = KINDS[kind], block_size, delalloc
         nbytes -= nbytes % block_size
-        self.space = Space(kind, nbytes, block_size, _TAKEN, fragmentation=fragmentation, seed=seed)
+        self.space = Space(kind, nbytes, block_size, taken, fragmentation=fragmentation, seed=seed)
         self.files: dict[str, Inode] = {}
         self._ino = self.kind.first_ino
 
@@ -169,7 +172,7 @@ class Filesystem:
         if not self.kind.inline or not 0 < nbytes <= INLINE_BYTES:
             rule = f"do not lie inside an inode: ext4 has room for 1 to {INLINE_BYTES}"
             raise BadInput("open", f"{nbytes} bytes on {self.kind.name}", rule, errno.EINVAL)
-        if at + _INODE_SIZE > _TAKEN:
+        if at + _INODE_SIZE > TAKEN:
             raise SyscallError("open", inode.name, "finds no inode", errno.ENOSPC)
         inode.forks.data.insert(Extent(0, at + _I_BLOCK, nbytes, "inline"))
 
@@ -205,8 +208,8 @@ def _check_mkfs(nbytes: int, kind: str, block_size: int, least: int) -> None:
     if block_size < 1 or block_size & (block_size - 1) or not least <= block_size <= PAGE_SIZE:
         rule = f"is not a power of two from {least} to {PAGE_SIZE}"
         raise BadInput("mkfs", f"block_size={block_size}", rule, errno.EINVAL)
-    if nbytes < _TAKEN + block_size:
-        raise BadInput("mkfs", f"{nbytes} bytes", f"are less than {_TAKEN + block_size}", errno.EINVAL)
+    if nbytes < TAKEN + block_size:
+        raise BadInput("mkfs", f"{nbytes} bytes", f"are less than {TAKEN + block_size}", errno.EINVAL)
 
 
 def owners(runs: list[tuple[int, int]]) -> list[tuple[int, int, int]]:

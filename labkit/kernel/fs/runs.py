@@ -43,7 +43,8 @@ class RunMap(Generic[R]):
 
     def __init__(self, runs: Iterable[R] = (), *, most: int = FOREVER) -> None:
         """Hold `runs`, sorted and apart; neighbours of `most` bytes together, at most, are joined where they can be."""
-        self.most = most
+        self.most, self.joins = most, True
+        """Bytes that are one run at most; whether neighbours that go on in each other become one."""
         self._leaves: list[list[R]] = []
         self._firsts: list[int] = []
         self._store(0, 0, self._join(runs))
@@ -123,7 +124,7 @@ class RunMap(Generic[R]):
     def _join(self, runs: Iterable[R]) -> list[R]:
         out: list[R] = []
         for run in runs:
-            fits = out and out[-1].end == run[0] and out[-1].length + run.length <= self.most
+            fits = self.joins and out and out[-1].end == run[0] and out[-1].length + run.length <= self.most
             both = out[-1].joined(run) if fits else None
             if both is None:
                 out.append(run)

@@ -12,7 +12,7 @@ from labkit.hardware.device import BusFault
 from labkit.hardware.iommu import Iommu
 from labkit.hardware.ram import RAM
 from labkit.hardware.xen import MachineBus, P2m
-from labkit.host.arena import arena
+from labkit.host.memory.arena import arena
 from labkit.kernel.dma.direct import DirectMap
 from labkit.kernel.dma.iommu import FLUSH_NS, FLUSH_QUEUE, IommuMap
 from labkit.kernel.dma.ops import Attrs, DmaDevice, DmaDir

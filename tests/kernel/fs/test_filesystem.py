@@ -340,3 +340,12 @@ class Life(RuleBasedStateMachine):
 
 Life.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestLife = Life.TestCase
+
+
+def test_how_much_is_the_filesystems_own_may_be_told():
+    fs = Filesystem(1 << 20, "xfs", taken=8192)
+    fs.create("low", extents=[[0, 8192, 4096, []]])
+    fs.check()
+    assert fs.df().total == (1 << 20) - 8192
+    with pytest.raises(BadInput, match="is not free"):
+        Filesystem(1 << 20, "xfs").create("low", extents=[[0, 8192, 4096, []]])

@@ -56,3 +56,14 @@ def test_a_change_copies_a_leaf_and_not_the_whole():
     found.splice(100_000, 100_001)
     assert len(set(before) - {id(leaf) for leaf in found._leaves}) == 1
     assert len(found) == 99_999
+
+
+def test_a_map_that_joins_nothing_keeps_neighbours_apart():
+    found = RunMap[Free]()
+    found.joins = False
+    found.splice(0, 100, [Free(0, 10), Free(10, 10)])
+    found.splice(20, 30, [Free(20, 10)])
+    assert list(found) == [Free(0, 10), Free(10, 10), Free(20, 10)]
+    found.joins = True
+    found.splice(30, 40, [Free(30, 10)])
+    assert list(found) == [Free(0, 10), Free(10, 10), Free(20, 20)]

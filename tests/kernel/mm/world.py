@@ -4,7 +4,7 @@ from collections import Counter
 
 from labkit.errors import SyscallError
 from labkit.hardware.ram import RAM
-from labkit.host.arena import arena, release
+from labkit.host.memory.arena import arena, release
 from labkit.kernel.mm.backing.filemap import AddressSpace, mmap_file
 from labkit.kernel.mm.backing.hugetlb import HugetlbPool
 from labkit.kernel.mm.fault.fork import dup_mmap, exit_mmap

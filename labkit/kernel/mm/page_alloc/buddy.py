@@ -7,7 +7,7 @@ import numpy as np
 
 from labkit.errors import BadInput, InvariantError, SyscallError
 from labkit.kernel.mm.page_alloc.free_area import MIGRATE_PCPTYPES, MOVABLE, UNMOVABLE
-from labkit.kernel.mm.page_alloc.memblock import Memblock
+from labkit.kernel.mm.page_alloc.memblock import PCI_HOLE, Memblock
 from labkit.kernel.mm.page_alloc.watermark import (
     ALLOC_WMARK_LOW,
     ALLOC_WMARK_MIN,
@@ -28,11 +28,14 @@ class Buddy:
     One task runs at a time, so one set of per-cpu lists stands for those of `cpus` CPUs and holds one CPU's share.
     """
 
-    def __init__(self, nbytes: int, *, movablecore: int = 0, cpus: int = 2) -> None:
-        """Boot with `nbytes` of RAM, `movablecore` of it for what can move. Errors: Memblock; EINVAL without a CPU."""
+    def __init__(self, nbytes: int, *, movablecore: int = 0, cpus: int = 2, pci_hole: int = PCI_HOLE) -> None:
+        """Boot with `nbytes` of RAM, `movablecore` of it for what can move. Errors: Memblock; EINVAL without a CPU.
+
+        `pci_hole`: the address from which on there are BARs and no RAM, up to 4 GiB.
+        """
         if cpus < 1:
             raise BadInput("mm", f"cpus={cpus}", "is not a positive number of CPUs", errno.EINVAL)
-        self.memblock = Memblock(nbytes, movablecore)
+        self.memblock = Memblock(nbytes, movablecore, pci_hole)
         self.phys_end = self.memblock.phys_end
         zones = [
             Zone(r.name, r.start >> PAGE_SHIFT, r.end >> PAGE_SHIFT, self.memblock.free_frames(r))

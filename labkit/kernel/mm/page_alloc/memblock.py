@@ -10,12 +10,14 @@ ZONE_NAMES = ("DMA", "DMA32", "Normal", "Movable")
 """The zones by address, as /proc/zoneinfo spells them."""
 MAX_PHYSMEM = 1 << 46
 """Where physical addresses end with four levels of page tables, in bytes."""
+PCI_HOLE = 3 << 30
+"""Where the hole of the PCI BARs begins unless a machine is told otherwise; it ends at 4 GiB."""
 SECTION_SIZE = 128 << 20
 """What device ranges are kept away from RAM by, in bytes: a section of the memory map is of one kind."""
 
 _BLOCK = PAGE_SIZE << MAX_PAGE_ORDER
-_LEAST, _DMA_END, _LEGACY, _PCI = 64 << 20, 16 << 20, (640 << 10, 1 << 20), (3 << 30, 4 << 30)
-"""The least RAM; the end of ZONE_DMA; the hole of VGA and BIOS; the hole of the PCI BARs. All in bytes."""
+_LEAST, _DMA_END, _LEGACY, _PCI_END = 64 << 20, 16 << 20, (640 << 10, 1 << 20), 4 << 30
+"""The least RAM; the end of ZONE_DMA; the hole of VGA and BIOS; the end of that of the PCI BARs. All in bytes."""
 _DEVICE_ALIGN = (2 << 20, 1 << 30)
 
 
@@ -31,16 +33,16 @@ class Region(NamedTuple):
 class Memblock:
     """The address map of a machine with one node: `ram` and `zones` stay as boot leaves them, devices come and go."""
 
-    def __init__(self, nbytes: int, movablecore: int = 0) -> None:
-        """Lay out `nbytes` of RAM: up to 3 GiB below the PCI hole, the rest from 4 GiB on, in blocks of 4 MiB.
+    def __init__(self, nbytes: int, movablecore: int = 0, pci_hole: int = PCI_HOLE) -> None:
+        """Lay out `nbytes` of RAM: below `pci_hole`, an address, the rest from 4 GiB on, in blocks of 4 MiB.
 
         `movablecore` bytes at the top become ZONE_MOVABLE. Raises BadInput for less than 64 MiB, for more than physical
-        addresses reach, and for a ZONE_MOVABLE that leaves less than 64 MiB to the kernel.
+        addresses reach, for a ZONE_MOVABLE that leaves less than 64 MiB to the kernel, and for a hole that is none.
         """
-        _check(nbytes, movablecore)
-        low = min(nbytes, _PCI[0]) // _BLOCK * _BLOCK
-        high = _PCI[1] + max(0, nbytes - _PCI[0]) // _BLOCK * _BLOCK
-        ranges = ((0, _LEGACY[0]), (_LEGACY[1], low), (_PCI[1], high))
+        _check(nbytes, movablecore, pci_hole)
+        low = min(nbytes, pci_hole) // _BLOCK * _BLOCK
+        high = _PCI_END + max(0, nbytes - pci_hole) // _BLOCK * _BLOCK
+        ranges = ((0, _LEGACY[0]), (_LEGACY[1], low), (_PCI_END, high))
         self.ram = tuple(Region("System RAM", start, end) for start, end in ranges if start < end)
         self.zones = tuple(_zones(low, high, movablecore // _BLOCK * _BLOCK))
         self._devices: dict[int, Region] = {}
@@ -98,11 +100,18 @@ class Memblock:
         spans = ((max(r.start, zone.start, PAGE_SIZE), min(r.end, zone.end)) for r in self.ram)
         return tuple((start >> PAGE_SHIFT, end >> PAGE_SHIFT) for start, end in spans if start < end)
 
+    def free_frames_of(self, name: str) -> tuple[tuple[int, int], ...]:
+        """Return the same for the zone of that `name`; nothing for one that came later (online_movable)."""
+        return next((self.free_frames(zone) for zone in self.zones if zone.name == name), ())
 
-def _check(nbytes: int, movablecore: int) -> None:
+
+def _check(nbytes: int, movablecore: int, pci_hole: int) -> None:
+    if not _LEAST <= pci_hole <= _PCI_END or pci_hole % _BLOCK:
+        rule = "is not a multiple of 4 MiB from 64 MiB to 4 GiB"
+        raise BadInput("memory", f"pci_hole={pci_hole:#x}", rule, errno.EINVAL)
     if nbytes < _LEAST:
         raise BadInput("memory", f"ram={human_bytes(nbytes)}", "is less than the 64 MiB that boot", errno.EINVAL)
-    if nbytes > MAX_PHYSMEM - (_PCI[1] - _PCI[0]):
+    if nbytes > MAX_PHYSMEM - (_PCI_END - pci_hole):
         rule = f"does not fit below the end of physical addresses, {human_bytes(MAX_PHYSMEM)}"
         raise BadInput("memory", f"ram={human_bytes(nbytes)}", rule, errno.EINVAL)
     if not 0 <= movablecore <= nbytes - _LEAST:
@@ -112,7 +121,7 @@ def _check(nbytes: int, movablecore: int) -> None:
 
 def _zones(low: int, high: int, movable: int) -> list[Region]:
     """Return the zones by address. ZONE_MOVABLE is cut from the highest zone, and never from two."""
-    spans = [(0, _DMA_END), (_DMA_END, low), (_PCI[1], high)]
+    spans = [(0, _DMA_END), (_DMA_END, low), (_PCI_END, high)]
     zones = [Region(name, *span) for name, span in zip(ZONE_NAMES, spans, strict=False) if span[0] < span[1]]
     if not movable:
         return zones

@@ -10,7 +10,7 @@ from labkit.errors import SyscallError
 from labkit.hardware.clock import Clock
 from labkit.hardware.cpu import Cpu
 from labkit.hardware.ram import RAM
-from labkit.host.arena import arena, release
+from labkit.host.memory.arena import arena, release
 from labkit.kernel.block.limits import QueueLimits
 from labkit.kernel.fs.cache.page_cache import PageCache
 from labkit.kernel.fs.ops import Iomap
