@@ -40,6 +40,22 @@ def test_pages_of_a_pci_device_are_not_registered(system, nothing_held):
     nothing_held(machine)
 
 
+@pytest.mark.parametrize("system", ["page", "phyr", "unified"])
+def test_only_an_entry_that_names_the_buffer_has_it_by_its_registration(system, nothing_held):
+    machine, task, fd = world(system)
+    ring, buf = task.io_uring(), task.mmap("16 KiB")
+    task.store(buf, b"16 bytes of text" * 1024)
+    ring.register_buffers([(buf, "16 KiB")])
+    named, plain = ring.write(fd, buf, "16 KiB", buf_index=0), ring.write(fd, buf, "16 KiB", "16 KiB")
+    assert {cqe.user_data: cqe.res for cqe in ring.submit()} == {named: 16384, plain: 16384}
+    assert [rec.atomics > 0 for rec in machine.trace.of(GupPin)] == [True, False, True]
+    task.munmap(buf)
+    named, plain = ring.write(fd, buf, "16 KiB", buf_index=0), ring.write(fd, buf, "16 KiB")
+    assert {cqe.user_data: cqe.res for cqe in ring.submit()} == {named: 16384, plain: -errno.EFAULT}
+    ring.unregister_buffers()
+    nothing_held(machine)
+
+
 def test_where_merges_are_forbidden_every_entry_is_a_request(nothing_held):
     machine, task, fd = world(limits={"nomerges": 2})
     ring, buf = task.io_uring(), task.mmap("32 KiB")

@@ -23,7 +23,7 @@ Row = tuple[str, str, tuple[int, ...], tuple[float | None, ...]]
 """Layer, meter, the value in each system, and its ratio to that of the first (None where that is 0)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """What came of it. In Jupyter, and printed, a table."""
 
@@ -79,6 +79,10 @@ class Comparison:
             },
             "scenario": self.scenario.model_dump(mode="json", exclude={"system"}),
         }
+
+    def __repr__(self) -> str:
+        """Return what is compared, and whether results are equal; the table is what is printed."""
+        return f"<Comparison of {', '.join(self.traces)}: results {'equal' if self.equal else 'NOT equal'}>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": str(self), "text/html": self._html()}

@@ -36,7 +36,7 @@ class Fixed:
         self.rlimit_memlock: int | None = None
         """Bytes that a task may register, whole folios counted; None for a privileged one (REG-3)."""
 
-    def register(self, task: Task, addr: int, nbytes: int) -> int:
+    def register(self, task: Task, addr: int, nbytes: int, *, indexed: bool = False) -> int:
         """Pin user memory for the long term, once (io_sqe_buffer_register, REG-1); return the token.
 
         What lies in ZONE_MOVABLE migrates out of it before (MM-21). What was registered at `addr` until now is let go
@@ -44,6 +44,7 @@ class Fixed:
         pinning does, EAGAIN for memory that may not stay and cannot move, ENOMEM beyond RLIMIT_MEMLOCK; EFAULT for no
         byte, EINVAL for more than 1 TiB (REG-1). Nothing is registered then, nor when Ctrl-C comes. Where memory is
         mapped beforehand, it is mapped, too, with the errors of Premapped.register, and a token may be 0.
+        `indexed`: for the entries of a ring that name it by its index (REG-4), not for all IO at its address.
         """
         _check_length(nbytes)
         if self._premapped is not None:
@@ -52,13 +53,13 @@ class Fixed:
             self.release(task, addr)
         try:
             with whole():
-                return self._pin(task, addr, nbytes)
+                return self._pin(task, addr, nbytes, indexed)
         except BaseException:
             if (task.mm.task, addr) in self._regions:
                 self.release(task, addr)
             raise
 
-    def _pin(self, task: Task, addr: int, nbytes: int) -> int:
+    def _pin(self, task: Task, addr: int, nbytes: int, indexed: bool) -> int:
         flags = FOLL_PIN | FOLL_LONGTERM
         found = get_user_phyrs(task.mm, addr, nbytes, write=True, flags=flags, mms=self._mms)
         if self._currency().inner.name != "phyr":
@@ -67,7 +68,7 @@ class Fixed:
         policy = POLICIES[self._currency().inner.policy]
         table = self._table(found.phyrs.vecs, addr % PAGE_SIZE, nbytes)
         token, cost = pin_phyrs(task.mm, found.phyrs, policy, 0)
-        self._currency().regions[task.mm.task, addr] = Region(addr, found.phyrs, token, table)
+        self._currency().regions[task.mm.task, addr] = Region(addr, found.phyrs, token, table, indexed)
         self.frames.emit((
             "GupPin", self.frames.now(), 0, token, policy.name, addr, found.phyrs.vecs, found.ptes, cost.atomics,
             cost.struct_pages, cost.bytes_held, cost.cache_lines, task.mm.task, found.faults,

@@ -86,7 +86,7 @@ class MachineKinds:
 
     def register(self, task: Task, addr: int, nbytes: int) -> None:
         """Register `nbytes` at `addr` for the IO of a ring (REG-1). Errors: Fixed.register."""
-        self.fixed.register(task, addr, nbytes)
+        self.fixed.register(task, addr, nbytes, indexed=True)
 
     def release(self, task: Task, addr: int) -> None:
         """Give up what holds the buffer that holds `addr` beyond its mapping: it is registered, or the kernel's."""

@@ -10,7 +10,7 @@ from labkit.hardware.clock import Clock, Wait
 from labkit.hardware.cpu import Cpu
 from labkit.hardware.pcie import Pcie
 from labkit.hardware.ram import RAM
-from labkit.host.arena import arena_or_chunks, release
+from labkit.host.memory.arena import arena_or_chunks, release
 from labkit.host.signals import taken
 from labkit.kernel.block.blk_mq import RequestQueue
 from labkit.kernel.block.sched import SCHEDULERS
@@ -33,9 +33,10 @@ from labkit.kernel.version import rules_of
 from labkit.machine.build import BUILD, DATA, Board, overridden
 from labkit.machine.fixed import Fixed
 from labkit.machine.kinds import MachineKinds
+from labkit.machine.placed import Placed
 from labkit.machine.plug import Slots
 from labkit.machine.premapped import Premapped
-from labkit.machine.run import perform
+from labkit.machine.run import Work, perform
 from labkit.machine.stack import STACKS
 from labkit.machine.trial import Trial
 from labkit.machine.volume import FileVolume
@@ -46,7 +47,7 @@ from labkit.trace.snapshot import DmaState, MemoryMap, Snapshot, translation_run
 from labkit.trace.summary import summary
 from labkit.trace.trace import Trace
 from labkit.trace.tracer import Sink, Tracer
-from labkit.units import PAGE_SIZE, PFN_PHYS, SECTOR_SHIFT, PhysAddr
+from labkit.units import PAGE_SIZE, PFN_PHYS, SECTOR_SHIFT, PhysAddr, human_bytes
 
 _ORIGIN = {
     "phyr": {"memory": "proposed (Wilcox, 2022 and 2024)", "pins": "ours (the ledger), as a whole: proposed"},
@@ -59,12 +60,17 @@ _ORIGIN = {
 class Machine:
     """Hardware, kernel and trace of one scenario. A context manager: a real loop device goes when it ends."""
 
-    def __init__(self, scenario: Scenario | None = None, *, watch: tuple[Sink, ...] = (), **knobs: Any) -> None:
+    def __init__(
+        self, scenario: Scenario | None = None, *, watch: tuple[Sink, ...] = (), placed: Placed | None = None,
+        **knobs: Any,
+    ) -> None:  # fmt: skip
         """Build `scenario`, or the one that `knobs` describe; tell `watch` of every record.
+
+        `placed`: what of memory and limits is not for the machine to choose.
 
         Raises ScenarioError for what cannot be built, NotAllowed where this machine has no loop device to give.
         """
-        self.scenario = scenario or Scenario.of(knobs)
+        self.scenario, self.placed = scenario or Scenario.of(knobs), placed or Placed()
         self.rules, _ = rules_of(self.scenario.kernel)
         self.trial = Trial(self.scenario)
         self.clock = Clock()
@@ -84,7 +90,8 @@ class Machine:
 
     def _build_memory(self) -> None:
         """Build RAM with its allocator, and all that is known of its frames."""
-        self.buddy = Buddy(self.scenario.ram)
+        self.buddy = Buddy(self.scenario.ram, pci_hole=self.placed.pci_hole)
+        self.placed.reserve(self.buddy)
         backed = [(r.start, r.end - r.start) for r in self.buddy.memblock.ram]
         self.ram = RAM(arena_or_chunks(self.buddy.phys_end), backed, release)
         self.frames = Frames(self.buddy, self.tracer.emit, lambda: self.clock.now, self.ram.wipe, self._copy)
@@ -98,7 +105,7 @@ class Machine:
             self._exit,
         )  # fmt: skip
         try:
-            built = BUILD[self.scenario.device](board)
+            built = self.placed.device(board, BUILD[self.scenario.device](board))
         except BaseException:
             self.close()
             raise
@@ -129,8 +136,10 @@ class Machine:
         calls = Syscalls(self.clock, self.cpu, self.dio, mm, self.tracer.emit)
         return Task(calls, mm, self.ram, self.volume, self._wait, self._grow_old, self._kinds, self.task)
 
-    def run(self) -> dict[str, Any]:
+    def run(self, work: Work = perform) -> dict[str, Any]:
         """Do what the scenario says, compare the bytes, and return the summary; raises nothing that the IO met.
+
+        `work` does it, and returns whether every byte arrived.
 
         Besides trace.summary: `verified` (bytes that arrived are the bytes that were there), `error` (one sentence, or
         None), and what was run.
@@ -139,7 +148,7 @@ class Machine:
         self.error, verified, task = None, False, self.task()
         self.trial.enter(self, task)
         try:
-            verified = perform(self.scenario, task, self.volume, compare=not self.scenario.hazard)
+            verified = work(self.scenario, task, self.volume, compare=not self.scenario.hazard)
         except LabkitError as bad:
             self.error = bad
         told = self.trial.judge(self)
@@ -182,7 +191,8 @@ class Machine:
 
     def kernel_frames(self) -> int:
         """Return how many frames the kernel has for itself: an earlier life's, the device's, a driver's, buffers."""
-        return int(self._kept.frames.sum()) + self.slots.kept + self.fixed.kernel_frames + self.stack.kernel_frames
+        kept = int(self._kept.frames.sum()) + self.placed.waiting
+        return kept + self.slots.kept + self.fixed.kernel_frames + self.stack.kernel_frames
 
     def snapshot(self) -> Snapshot:
         """Return the machine as it is now, read from its live parts."""
@@ -200,6 +210,12 @@ class Machine:
             dma=tuple(sorted(DmaState(m.dma, m.phys, alive) for m, alive in mappings)),
             tags=tuple(sorted(self.queue.in_flight.items())),
         )
+
+    def __repr__(self) -> str:
+        """Return what it is, and how far it came."""
+        asked = self.scenario
+        what = f"{asked.system} on {self.disk}, {human_bytes(asked.ram)}, kernel {asked.kernel}, seed {asked.seed}"
+        return f"<Machine {what}, {len(self.tracer.records):,} records>"
 
     def close(self) -> None:
         """Give back what is real: the loop device, if there is one. A second call does nothing."""

@@ -8,7 +8,7 @@ from itertools import accumulate
 from labkit.errors import BadInput, SyscallError
 from labkit.hardware.pcie import Pcie
 from labkit.hardware.ram import RAM
-from labkit.host.arena import arena
+from labkit.host.memory.arena import arena
 from labkit.kernel.mm.backing.grant import FOREIGN, Scratch, map_grant_pages, map_grant_phyrs, scattered
 from labkit.kernel.mm.backing.hugetlb import HugetlbPool
 from labkit.kernel.mm.backing.memremap import DevicePrivate, DevPagemap

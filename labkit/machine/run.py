@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -19,6 +20,13 @@ _CHUNK = 1 << 20
 """Bytes that are filled in and compared at a time."""
 _TURNS = 4096
 """Bytes of one part of a file that is mapped, a hole and unwritten in turns, at least; a file has 12 of them."""
+
+
+class Work(Protocol):
+    """What is done on a machine."""
+
+    def __call__(self, sc: Scenario, task: Task, volume: FileVolume, *, compare: bool = True) -> bool:
+        """Do it; return whether every byte arrived, as far as that is to `compare`. Raises what an IO meets."""
 
 
 def perform(sc: Scenario, task: Task, volume: FileVolume, *, compare: bool = True) -> bool:

@@ -14,7 +14,7 @@ from labkit.kernel.fs.bdev import BlockDeviceFile
 from labkit.kernel.fs.cache.completion import Completion
 from labkit.kernel.fs.cache.page_cache import PageCache
 from labkit.kernel.fs.extents import Row
-from labkit.kernel.fs.filesystem import Filesystem
+from labkit.kernel.fs.filesystem import TAKEN, Filesystem
 from labkit.kernel.fs.inode import Inode
 from labkit.kernel.fs.iomap import IOMAP_ZERO_PAGE_SIZE, IomapFile
 from labkit.kernel.fs.ops import File
@@ -52,12 +52,14 @@ class FileVolume:
         name = disk.path.rpartition("/")[2]
         self.bdev = BlockDeviceFile(name, disk.nbytes, disk.device, parts.dio.by)
 
-    def mkfs(self, kind: str, *, fragmentation: float = 0.0, seed: int = 0, nbytes: int | None = None) -> Filesystem:
+    def mkfs(
+        self, kind: str, *, fragmentation: float = 0.0, seed: int = 0, nbytes: int | None = None, taken: int = TAKEN
+    ) -> Filesystem:
         """Make a filesystem of `kind` on the device, empty. Raises BadInput EINVAL, SyscallError EBUSY for a second."""
         if self.filesystem is not None:
             raise SyscallError("mkfs", self.disk.path, "has a filesystem already", errno.EBUSY)
         size, limits = min(nbytes or self.disk.nbytes, self.disk.nbytes), self.disk.device.limits
-        self.filesystem = Filesystem(size, kind, limits=limits, fragmentation=fragmentation, seed=seed)
+        self.filesystem = Filesystem(size, kind, limits=limits, fragmentation=fragmentation, seed=seed, taken=taken)
         return self.filesystem
 
     def create(

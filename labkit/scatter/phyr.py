@@ -34,6 +34,10 @@ class Phyr(NamedTuple):
     len: int
     cls: MemoryClass = RAM
 
+    def __repr__(self) -> str:
+        """Return it with its address in hex; the class is told where it is not RAM."""
+        return f"Phyr({self.addr:#x}, {self.len}{'' if self.cls == RAM else f', {self.cls}'})"
+
 
 def phyr_merge(a: Phyr, b: Phyr) -> Phyr | None:
     """Return `a` and `b` as one phyr, or None where they are of two classes or do not touch."""
@@ -56,6 +60,10 @@ class PhyrList(tuple[Phyr, ...]):
     """
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Return every phyr: in this form there are few."""
+        return f"PhyrList({', '.join(map(repr, self))})"
 
     @classmethod
     def coalesce(cls, pieces: Iterable[Phyr]) -> Self:
@@ -116,6 +124,10 @@ class PhyrArray(Sequence[Phyr]):
     def __init__(self, vecs: RangeArray, kinds: tuple[MemoryClass, ...], codes: NDArray[np.uint16]) -> None:
         """Take a list that is minimal already."""
         self.vecs, self._kinds, self._codes = vecs, kinds, codes
+
+    def __repr__(self) -> str:
+        """Return how many there are, of how many bytes, and the first."""
+        return f"PhyrArray({len(self)} phyrs, {self.nbytes} bytes, the first {self[0]})"
 
     @property
     def nbytes(self) -> int:

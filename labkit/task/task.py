@@ -20,6 +20,7 @@ from labkit.kernel.syscall.table import Buffered, Syscalls
 from labkit.kernel.syscall.uring import Uring
 from labkit.scatter.payload import Range, Ranges, cut
 from labkit.scenario import FOLIO_ORDER, KINDS, parse_bytes
+from labkit.task.buffer import Buffer, buffer_of
 from labkit.task.calls import Calls
 from labkit.task.ring import Ring
 from labkit.units import PAGE_SHIFT, PAGE_SIZE, UserAddr, human_bytes
@@ -84,6 +85,21 @@ class Task(Calls):
         self._rings: list[Ring] = []
         self.vmap: dict[int, Ranges] = {}
         """Buffers of the kernel's own that this task does IO with: address in the kernel, physical ranges."""
+
+    def __repr__(self) -> str:
+        """Return its number, and what it has mapped."""
+        vmas = self.mm.space.vmas
+        size = human_bytes(sum(vma.end - vma.start for vma in vmas))
+        return f"<Task {self.mm.task}: {len(vmas)} mapping{'s' * (len(vmas) != 1)}, {size}, open {list(self.fds)}>"
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """The descriptors that are open."""
+        return tuple(sorted(self._open))
+
+    def buffer(self, buf: int) -> Buffer:
+        """Return the buffer that holds user address `buf`, as it is now. Raises SyscallError EFAULT."""
+        return buffer_of(self.mm, buf)
 
     def mmap(self, length: int | str, folio: str = "4 KiB", prot: str = "rw-", *, populate: bool = False) -> UserAddr:
         """Map `length` bytes; return the address. `folio`: the size of anonymous folios, or another of KINDS.

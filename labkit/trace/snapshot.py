@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from labkit.trace.events import Ranges
 from labkit.trace.translations import Run, Translations
-from labkit.units import PAGE_SHIFT, Nsec
+from labkit.units import PAGE_SHIFT, Nsec, human_ns
 
 GUP_PIN_COUNTING_BIAS = 1 << 10
 """What one pin adds to the refcount of a small folio (MM-13)."""
@@ -44,7 +44,7 @@ class DmaState(NamedTuple):
 _BOOT = Nsec(0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Snapshot:
     """The machine at time `t` (ns): mappings, translations, folios, pins, device addresses, tags."""
 
@@ -58,6 +58,12 @@ class Snapshot:
     dma: tuple[DmaState, ...] = ()
     tags: tuple[tuple[int, int], ...] = ()
     """(tag, request) in flight."""
+
+    def __repr__(self) -> str:
+        """Return the time, and how many there are of each."""
+        names = ("vmas", "pages", "folios", "pins", "dma", "tags")
+        told = ", ".join(f"{len(getattr(self, name)):,} {name}" for name in names)
+        return f"<Snapshot at {human_ns(self.t)}: {told}>"
 
     def holders(self, pfn: int) -> tuple[PinState, ...]:
         """Return every pin that covers a byte of frame `pfn`, the answer to "who holds this page?"."""

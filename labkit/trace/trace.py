@@ -8,18 +8,24 @@ from labkit.trace.events import Record
 from labkit.trace.meters import Meters, meters
 from labkit.trace.snapshot import MemoryMap, Snapshot
 from labkit.trace.state import state_at
-from labkit.units import Nsec
+from labkit.units import Nsec, human_ns
 
 R = TypeVar("R", bound=Record)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trace:
     """`meta` (the scenario and where its numbers come from), `memory` (the lie of the land) and `records`."""
 
     records: tuple[Record, ...]
     memory: MemoryMap = field(default_factory=MemoryMap)
     meta: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return how many records it has, and of how long a time; they themselves may be millions."""
+        knobs = self.meta.get("scenario")
+        what = f", {knobs.get('system')} on {knobs.get('device')}" if isinstance(knobs, dict) else ""
+        return f"<Trace of {len(self):,} records, {human_ns(self.end)}{what}>"
 
     def __len__(self) -> int:
         """Return the number of records."""

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from labkit.hardware.media.stored import Stored
 from labkit.hardware.table import profile
-from labkit.host.arena import arena
+from labkit.host.memory.arena import arena
 from labkit.machine.build.board import Board
 
 _S = TypeVar("_S", bound=Stored[Any])

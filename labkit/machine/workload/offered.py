@@ -15,7 +15,7 @@ _WIDTH, _HEIGHT = 480, 96
 _STYLE = "fill:currentColor;fill-opacity:.55"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Offered:
     """What came of `load` on the machine of `scenario`. In Jupyter, and printed, a table and its histogram."""
 
@@ -81,6 +81,10 @@ class Offered:
         ]
         failed = [(f"failed {name}", f"{times:,}") for name, times in sorted(self.errors.items())]
         return [*rows, *failed, ("bytes", "every one compared" if self.verified else f"{self.wrong:,} IOs WRONG")]
+
+    def __repr__(self) -> str:
+        """Return how many IOs there were, and at what rate; the table is what is printed."""
+        return f"<Offered {len(self.ios.ends):,} IOs, {self.iops:,.0f} IO/s>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": str(self), "text/html": self._html()}

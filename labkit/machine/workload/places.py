@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 
 from labkit.errors import BadInput
-from labkit.host.arena import arena
+from labkit.host.memory.arena import arena
 from labkit.machine.workload.load import Load
 
 _TRIES = 1000
