@@ -3,7 +3,7 @@
 import errno
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from labkit.errors import BadInput, ScenarioError
+from labkit.scenario.link import Link, pack, unpack
 from labkit.units import human_bytes
 
 FOLIO_ORDER = {
@@ -33,6 +34,8 @@ KINDS = (
 )  # fmt: skip
 """What a buffer may be made of: folios of a size, or another kind of memory (data/kinds.toml)."""
 _TIB = 1 << 40
+_NAME = 80
+"""Characters of a name that nobody knows, as much as is repeated of it."""
 Hazard = Literal[
     "munmap", "mprotect", "migrate", "compact", "fork", "truncate", "ksm", "unplug", "unplug-surprise", "early-unpin",
     "double-unpin", "missing-unpin",
@@ -154,6 +157,21 @@ class Scenario(BaseModel):
             raise ScenarioError("scenario", str(path), "is not a table of names and values", errno.EINVAL)
         return cls.of(values)
 
+    def link(self, t: int | None = None, selection: Iterable[int] = ()) -> str:
+        """Return 'labkit:1:...', which carries this, the cursor `t` (ns) and the selected phyrs (link.py).
+
+        Raises ScenarioError for more than a link can hold.
+        """
+        mine = self.model_dump(mode="json")
+        told = self.model_dump(mode="json", exclude_defaults=True)
+        settled = {name for name, other in (("folio", self.hazard), ("iommu", self.dma)) if other is not None}
+        return pack(Link({**told, **{name: mine[name] for name in settled}}, t, tuple(selection)))
+
+    @classmethod
+    def of_link(cls, text: str) -> Self:
+        """Return the scenario of a link, whatever its cursor and selection. Raises ScenarioError."""
+        return cls.of(unpack(text).values)
+
     @model_validator(mode="before")
     @classmethod
     def _of_hazard(cls, values: Any) -> Any:
@@ -234,5 +252,6 @@ def _sentence(bad: ValidationError) -> ScenarioError:
     name = ".".join(str(part) for part in first["loc"])
     rule = first["msg"].removeprefix("Value error, ")
     rule = rule[:1].lower() + rule[1:]
+    name = name if name.isprintable() and len(name) <= _NAME else repr(name[:_NAME])
     what = f"{name}={str(first['input'])[:80]!r}:" if name else "it cannot be:"
     return ScenarioError("scenario", what, rule, errno.EINVAL)
