@@ -4,8 +4,8 @@ import errno
 from typing import NamedTuple
 
 from labkit.errors import LabkitError, errno_name
-from labkit.host.arena import arena
-from labkit.host.loopdev import LoopDevice
+from labkit.host.disk.loopdev import LoopDevice
+from labkit.host.memory.arena import arena
 from labkit.machine import Machine
 from labkit.task import Task
 from labkit.units import PAGE_SIZE

@@ -5,12 +5,13 @@ import gzip
 import json
 import re
 import zlib
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from labkit.errors import BadInput
@@ -20,7 +21,7 @@ from labkit.kernel.block.sched import SCHEDULERS
 from labkit.kernel.syscall.table import UIO_MAXIOV
 from labkit.kernel.version import Rules, rules_of
 from labkit.scatter.payload import Range
-from labkit.units import PAGE_SIZE
+from labkit.witness.captured_layout import CapturedLayout, Part
 from labkit.witness.layout import Layout
 
 FORMATS = ("labkit-capture-1", "labkit-capture-1+nvme")
@@ -29,10 +30,6 @@ MODES = ("none", "strict", "lazy", "swiotlb", "p2p")
 SGL_THRESHOLD = 32 << 10
 """nvme.sgl_threshold where nobody asks for another, in bytes (NVME-4)."""
 _Bytes = Annotated[int, Field(ge=0, lt=1 << 63)]
-_Page = Annotated[int, Field(ge=0, lt=1 << 63, multiple_of=PAGE_SIZE)]
-_Pages = Annotated[int, Field(ge=1, lt=1 << 40)]
-_Pfn = Annotated[int, Field(ge=0, lt=1 << 40)]
-_PfnOrNone = Annotated[int, Field(ge=-1, lt=1 << 40)]
 _Registered = Annotated[int, Field(ge=1, le=1 << 30)]
 """Bytes of a registered buffer: 1 GiB at most, as older kernels have it."""
 _EXACT = ("max_hw_sectors", "max_sectors")
@@ -42,11 +39,7 @@ _MOST = 64 << 20
 """Bytes of a capture at most, unpacked."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class CapturedIo(_Part):
+class CapturedIo(Part):
     """One IO: `op` r or w at byte `pos`, with (user address, bytes) for each piece."""
 
     api: Annotated[str, Field(pattern="^(io_uring_(read|write)(v|_fixed)?|p?(read|write)(v2?|64)?(_nowait)?)$")]
@@ -78,29 +71,23 @@ class CapturedIo(_Part):
 _ONE_PIECE = {"pread", "pwrite", "pread64", "pwrite64", "io_uring_read", "io_uring_write"}
 
 
-class CapturedDevice(_Part):
+class CapturedDevice(Part):
     """What it was done on: a block device itself, or a file that iomap maps."""
 
     name: str = ""
+    kdev: int | str | None = None
+    """major << 20 | minor, as its events have it, or '259:0'."""
     path: Literal["blkdev", "iomap"]
     size_bytes: _Bytes
+    file_bytes: _Bytes | None = None
+    """The length of the file (i_size); None for a device, and where it was not noted: the end of its last extent."""
     fs: str | None = None
     backing_dio: int | None = None
     """Whether a loop device hands requests to its file as direct IO; None for what is no loop device."""
 
 
-class CapturedLayout(_Part):
-    """User pages and their frames, before the IO, and after it where that differs."""
-
-    page_size: Literal[4096] = 4096
-    before: list[tuple[_Page, _PfnOrNone, _Pages]]
-    after: list[tuple[_Page, _PfnOrNone, _Pages]] | None = None
-    large_folios: list[tuple[_Pfn, _Pages] | tuple[_Pfn, _Pages, Any]] = []
-    stable: bool = True
-
-
-class Capture(_Part):
-    """What is known of it, and what was recorded: `result`, `bios`, `events`, `nvme` are only compared with."""
+class Capture(Part):
+    """What is known of it, and what was recorded: `result`, `bios`, `events`, `nvme`, `pins` are only compared with."""
 
     format: Literal["labkit-capture-1", "labkit-capture-1+nvme"]
     id: Annotated[str, Field(pattern=r"^\S.*$", max_length=200)]
@@ -120,6 +107,14 @@ class Capture(_Part):
     events: list[dict[str, Any]] | None = None
     nvme: list[dict[str, Any]] | None = None
     """The commands that the drive got (+nvme)."""
+    note: str = ""
+    date: str | None = None
+    verified: bool | None = None
+    """Whether the bytes in memory are those on the disk; None where nobody looked, or nothing came."""
+    duration_ns: int | None = None
+    """From just before the call to just after it."""
+    pins: dict[str, Any] | None = None
+    """Pages that were `acquired` and `released` meanwhile, in the whole machine."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -163,6 +158,17 @@ class Capture(_Part):
             what = str(bad).splitlines()[0] if str(bad) else type(bad).__name__
             raise BadInput("capture", str(path), f"is broken: {what}", errno.EINVAL) from None
         return cls.of(values, str(path))
+
+    def save(self, path: Path) -> None:
+        """Write it to `path`, packed where that ends in .gz: all of it, or nothing. Raises OSError."""
+        text, part = self.model_dump_json(exclude_none=True).encode(), path.with_name(f".{path.name}.part")
+        try:
+            part.write_bytes(gzip.compress(text, 6, mtime=0) if path.suffix == ".gz" else text)
+            part.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink()
+            raise
 
     @cached_property
     def buffer(self) -> Layout:

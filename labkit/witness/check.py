@@ -22,18 +22,24 @@ MOST = 8
 """Lines of residual that one part of a capture gives at most; how many more there are is the last one."""
 
 
+FOREIGN = "foreign"
+"""`by` of an event that belongs to somebody else's IO on the same device: it is not compared."""
+
+
 class Recorded(NamedTuple):
     """What a capture has of an IO, as Prediction has it; None for what was not recorded.
 
-    `cut`: the bios of which only the first vectors were recorded.
+    `queued`: sector and sectors of each bio, which tracepoints tell. `cut`: by sector, how many vectors were recorded
+    of a bio that has more.
     """
 
     result: list[int | str] | None
     bios: list[list[Any]] | None
+    queued: list[list[int]] | None
     splits: list[list[int]] | None
     requests: list[list[int]] | None
     events: list[list[Any]] | None
-    cut: set[int]
+    cut: dict[int, int]
     nvme: list[Seen] | None
 
 
@@ -43,8 +49,10 @@ def recorded(capture: Capture) -> Recorded:
         raise BadInput("capture", capture.id, "has nothing recorded to compare with", errno.ENODATA)
     try:
         bios = [bio for bio in capture.bios or () if "queue" in {bio.get("kind"), bio.get("event")}]
-        vecs = [[int(bio["sector"]), [[int(addr), int(n)] for addr, n in bio["bvecs"]]] for bio in bios]
-        events = [(_name(event), event) for event in capture.events or () if _name(event) in _FIELDS]
+        vecs: list[list[Any]] = [
+            [int(bio["sector"]), [[int(addr), int(n)] for addr, n in bio["bvecs"]]] for bio in bios
+        ]
+        events = [(_name(event), event) for event in capture.events or () if _is_compared(event)]
         told: list[tuple[Any, list[Any]]] = [
             (event.get("by"), [name, *(int(event[key]) for key in _FIELDS[name])]) for name, event in events
         ]
@@ -55,11 +63,12 @@ def recorded(capture: Capture) -> Recorded:
     watched = capture.events is not None
     return Recorded(
         capture.result,
-        vecs if capture.bios is not None else None,
-        [row[1:] for _, row in told if row[0] == "block_split"] if watched else None,
-        [row[1:] for _, row in told if row[0] == "block_rq_issue"] if watched else None,
+        vecs if capture.bios or (capture.bios is not None and not watched) else None,
+        _figures(told, "block_bio_queue") if watched else None,
+        _figures(told, "block_split") if watched else None,
+        _figures(told, "block_rq_issue") if watched else None,
         [row for by, row in told if by == "submitter"] if watched else None,
-        {at for at, bio in enumerate(bios) if bio.get("bvecs_truncated")},
+        {sector: len(rows) for (sector, rows), bio in zip(vecs, bios, strict=True) if bio.get("bvecs_truncated")},
         nvme,
     )
 
@@ -67,21 +76,73 @@ def recorded(capture: Capture) -> Recorded:
 def residual(capture: Capture, predicted: Prediction) -> list[str]:
     """Return a line for everything that is predicted and was not recorded so, or the other way round.
 
-    Where the order is not certain, requests, splits and the bios of a ring are compared as sets, and events are not.
     Raises BadInput as `recorded` does.
     """
-    found = recorded(capture)
-    lines = [*_differ(capture.id, "result", result_of(capture, predicted), _spelled(capture, found.result))]
-    bios = _comparable(predicted.bios, found)
-    loose = not predicted.ordered
-    for name in ("bios", "splits", "requests") if loose else ("bios", "splits", "requests", "events"):
-        mine, theirs = bios if name == "bios" else getattr(predicted, name), getattr(found, name)
-        if loose and theirs is not None and (name != "bios" or capture.io[0].uring):
-            mine, theirs = sorted(mine, key=repr), sorted(theirs, key=repr)
-        lines += _differ(capture.id, name, mine, theirs)
+    return [line for lines in parts(capture, predicted).values() for line in lines]
+
+
+def parts(capture: Capture, predicted: Prediction) -> dict[str, list[str]]:
+    """Return the lines of `residual` by part: result, bios, splits, requests, events, nvme; [] for one that is exact.
+
+    What was not recorded is no part. Where the order is not certain, requests, splits and the bios of a ring are
+    compared as sets, and events are no part; where merges are not, bios and requests are compared by the sectors that
+    they cover: what waits half done is sent again (R18). Raises BadInput as `recorded` does.
+    """
+    found, loose = recorded(capture), not predicted.ordered
+    pairs = {"result": (result_of(capture, predicted), _spelled(capture, found.result))} | {
+        name: (getattr(predicted, name), getattr(found, name)) for name in ("splits", "requests", "events")
+    }
+    pairs["bios"] = _bios(predicted, found)
+    if loose:
+        del pairs["events"]
+        for name in ("splits", "requests", "bios") if capture.io[0].uring else ("splits", "requests"):
+            mine, theirs = pairs[name]
+            pairs[name] = sorted(mine, key=repr), None if theirs is None else sorted(theirs, key=repr)
+    for name, once in () if predicted.merges else (("bios", _covered), ("splits", _once), ("requests", _covered)):
+        mine, theirs = pairs[name]
+        pairs[name] = once(mine), None if theirs is None else once(theirs)
     if predicted.nvme is not None:
-        lines += _differ(capture.id, "nvme", *_commands(predicted, found))
-    return lines
+        pairs["nvme"] = _commands(predicted, found)
+    told = [name for name in _PARTS if pairs.get(name, (None, None))[1] is not None]
+    return {name: _differ(capture.id, name, *pairs[name]) for name in told}
+
+
+_PARTS = ("result", "bios", "splits", "requests", "events", "nvme")
+
+
+def _once(rows: list[list[Any]]) -> list[list[Any]]:
+    """Return `rows` in order, each once."""
+    return [list(row) for row in sorted(set(map(tuple, rows)))]
+
+
+def _covered(rows: list[list[Any]]) -> list[list[Any]]:
+    """Return [sector, sectors] rows in the order of sectors, those that touch as one; bios with vectors each once."""
+    found: list[list[Any]] = []
+    for sector, what in sorted(rows, key=lambda row: (row[0], repr(row[1]))):
+        if isinstance(what, list):
+            found += [[sector, what]] if [sector, what] not in found[-1:] else []
+        elif found and sum(found[-1]) >= sector:
+            found[-1][1] = max(found[-1][1], sector + what - found[-1][0])
+        else:
+            found.append([sector, what])
+    return found
+
+
+def _is_compared(event: dict[str, Any]) -> bool:
+    """Return whether `event` is of a tracepoint that is predicted, and of this IO."""
+    return _name(event) in _FIELDS and event.get("by") != FOREIGN
+
+
+def _figures(told: list[tuple[Any, list[Any]]], name: str) -> list[list[Any]]:
+    """Return the figures of every event `name`, whoever did it."""
+    return [row[1:] for _, row in told if row[0] == name]
+
+
+def _bios(predicted: Prediction, found: Recorded) -> tuple[list[Any], list[Any] | None]:
+    """Return predicted and recorded bios to compare: by their vectors, or, where those were not seen, by sectors."""
+    if found.bios is not None:
+        return _comparable(predicted.bios, found), found.bios
+    return [[sector, sum(n for _, n in vecs) >> 9] for sector, vecs in predicted.bios], found.queued
 
 
 def _commands(predicted: Prediction, found: Recorded) -> tuple[list[Any], list[Any] | None]:
@@ -117,8 +178,8 @@ def _comparable(bios: list[list[Any]], seen: Recorded) -> list[list[Any]]:
     theirs = [vecs for _, vecs in seen.bios or ()]
     theirs += [[]] * (len(bios) - len(theirs))
     return [
-        [sector, _as_known(vecs[: len(other)] if at in seen.cut else vecs, other)]
-        for at, ((sector, vecs), other) in enumerate(zip(bios, theirs, strict=False))
+        [sector, _as_known(vecs[: seen.cut.get(sector)], other)]
+        for (sector, vecs), other in zip(bios, theirs, strict=False)
     ]
 
 

@@ -14,10 +14,12 @@ from labkit.kernel.dio import File
 from labkit.kernel.fs.cache.readahead import FileRa, folios_of, page_cache_async_ra, page_cache_sync_ra
 from labkit.kernel.fs.ops import Iomap, IomapType
 from labkit.kernel.fs.submission import Submitter
+from labkit.machine.pieces import joined
 from labkit.scatter.payload import cut
 from labkit.scatter.phyr import phyrs_of
 from labkit.units import PAGE_SHIFT, PAGE_SIZE, Sector
 from labkit.witness.layout import Layout
+from labkit.witness.source import Extent
 
 SOMEWHERE = 1 << 56
 """Physical addresses from here on stand for page cache pages that no capture tells of."""
@@ -56,6 +58,18 @@ class RecordedExtents:
 
     def end_io(self, pos: int, nbytes: int, *, unwritten: bool, extend: bool) -> None:
         """Do nothing: a record does not change."""
+
+
+def with_new(before: Sequence[Extent], after: Sequence[Extent]) -> list[Extent]:
+    """Return the extents that a file had `before` an IO, and, where those left holes, what it had `after` it."""
+    found, known = list(before), joined((row[0], row[0] + row[2]) for row in before)
+    for logical, physical, nbytes, words in after:
+        at, end = logical, logical + nbytes
+        for start, stop in [*known, (end, end)]:
+            if at < min(start, end):
+                found.append((at, physical + at - logical, min(start, end) - at, words))
+            at = max(at, stop)
+    return sorted(found)
 
 
 class NoCache:

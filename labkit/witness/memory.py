@@ -1,17 +1,12 @@
 """A page of each kind of memory is written to a file with O_DIRECT: the model's word, and this kernel's."""
 
 import errno
-import json
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from labkit.errors import LabkitError, NotAllowed
 from labkit.machine import Machine
 from labkit.units import PAGE_SIZE
-
-NAME = "memory-kinds.json"
-"""What a recording of `ask` is called."""
 
 
 class Answer(NamedTuple):
@@ -39,29 +34,12 @@ def ask() -> tuple[Answer, ...]:
         from labkit.host import vvar  # noqa: PLC0415 - recordings are shown where there is no fcntl
     except ImportError as no:
         raise NotAllowed("witness", "this Python", f"lacks {no.name}: run it on Linux", errno.ENOSYS) from None
-    return answers([list(said) for said in vvar.ask()])
+    return answers(vvar.ask())
 
 
-def answers(said: list[list[Any]]) -> tuple[Answer, ...]:
+def answers(said: Sequence[Sequence[Any]]) -> tuple[Answer, ...]:
     """Return `said`, rows of kind, what the kernel said with O_DIRECT and without, beside what the model says now."""
     return tuple(Answer(kind, _model("page", kind), _model("phyr", kind), *rest) for kind, *rest in said)
-
-
-def record(directory: Path) -> Path:
-    """Keep what this kernel says in `directory`, with date and version, for machines where nobody may ask."""
-    from labkit.host.probe import probe  # noqa: PLC0415 - the same
-
-    made = {"date": datetime.now(UTC).date().isoformat(), "kernel": probe()["kernel"].value.split("-")[0]}
-    rows = [[answer.kind, answer.kernel, answer.buffered] for answer in ask()]
-    path = directory / NAME
-    path.write_text(json.dumps({"recorded": made, "said": rows}, indent=1) + "\n", "utf-8")
-    return path
-
-
-def replay(path: Path) -> tuple[tuple[Answer, ...], dict[str, str]]:
-    """Return the answers of the recording at `path`, and when and on which kernel it was made."""
-    kept = json.loads(path.read_text("utf-8"))
-    return answers(kept["said"]), kept["recorded"]
 
 
 def _model(system: str, kind: str) -> int | str:

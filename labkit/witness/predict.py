@@ -43,9 +43,10 @@ class Prediction(NamedTuple):
 
     `events`: what the submitter's own thread is seen to do, [tracepoint, figures, ...]. `ordered`: whether the order of
     requests and events is certain; where tags run out, or a scheduler sorts, only the set of requests is (R15, R16);
-    where several workers of a ring send bios, only the set of those. `proven`: whether the rules of `kernel` were
-    measured on the kernel of the capture. `whys`: the rule behind each split, and its figures. `nvme`: what each
-    command says, in their order; None where none was looked at.
+    where several workers of a ring send bios, only the set of those. `merges`: whether it is certain which requests
+    become one: not where a ring works on a file, whose workers take what a lock or the inode's times hold up (R18), for
+    a plug is its thread's. `proven`: whether the rules of `kernel` were measured on the kernel of the capture. `whys`:
+    the rule behind each split, and its figures. `nvme`: what each command says, in order; None where none was seen.
     """
 
     result: list[int]
@@ -54,6 +55,7 @@ class Prediction(NamedTuple):
     requests: list[list[int]]
     events: list[list[Any]]
     ordered: bool
+    merges: bool
     kernel: str
     proven: bool
     whys: list[tuple[str, str]]
@@ -113,7 +115,8 @@ class Predictor:
         if capture.device.path == "blkdev":
             return BlockDeviceFile(capture.device.name, capture.device.size_bytes, self._queue, by)
         rows = capture.extents or []
-        isize = max((row[0] + row[2] for row in rows), default=0)
+        told = capture.device.file_bytes
+        isize = max((row[0] + row[2] for row in rows), default=0) if told is None else told
         block = max(PAGE_SIZE, self._queue.limits.logical_block_size)
         extents = RecordedExtents(rows, block, isize)
         return IomapFile(capture.device.name, extents, NO_CACHE, self._queue, by, PhysAddr(SOMEWHERE - (1 << 20)))
@@ -130,6 +133,7 @@ class Predictor:
     def _batch(self, ios: Sequence[CapturedIo]) -> list[int]:
         """Submit all of `ios` in one call of io_uring; return what each of them completes with."""
         ring = Uring(self._calls)
+        ring.fixed = self.capture.regions or None
         sqes = [
             Sqe(("WRITE" if io.op == "w" else "READ") + ("_FIXED" if io.buf_index is not None else ""), self._fd,
                 tuple(io.iov), io.pos, at, io.buf_index, io.rwf or "")
@@ -173,9 +177,10 @@ class Predictor:
         commands = self._queue.kept.commands
         requests = [list(rec[5:7]) for rec in self._kept["BlockRqIssue"]]
         sorts = self.capture.scheduler != "none" or len(requests) > self._queue.limits.nr_requests
+        merges = self.capture.device.path == "blkdev" or not self.capture.io[0].uring
         return Prediction(
             result, bios, [list(rec[4:6]) for rec in splits], requests,
             [[EVENTS[rec[0]], *rec[_FIGURES[rec[0]]]] for rec in self._events],
-            not sorts and self._workers <= 1, self.rules.name, self.proven, [rec[6:8] for rec in splits],
-            commands.rows if commands else None,
+            merges and not sorts and self._workers <= 1, merges, self.rules.name, self.proven,
+            [rec[6:8] for rec in splits], commands.rows if commands else None,
         )  # fmt: skip

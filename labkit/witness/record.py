@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from labkit.host.probe import probe
+from labkit.host.release import kernel_version
 from labkit.machine import Machine
 from labkit.trace.store import save
-from labkit.witness import memory
+from labkit.witness import manifest
+from labkit.witness.demos import DEMOS
 
 RECORDINGS: dict[str, dict[str, Any]] = {
     "first-io-loop": {"device": "loop", "size": "64 KiB", "fragmentation": 1, "seed": 7},
@@ -18,12 +19,18 @@ RECORDINGS: dict[str, dict[str, Any]] = {
 
 
 def record(directory: Path) -> list[Path]:
-    """Run each of RECORDINGS on a loop device of this machine, and keep its trace in `directory`.
+    """Run each of RECORDINGS on a loop device, and every demonstration; keep them in `directory`, with a manifest.
 
-    Raises NotAllowed where there is no loop device. The kernel's version goes into the file, the machine's name does
-    not.
+    Raises NotAllowed where this machine does not let one of them be, SyscallError. The kernel's version goes into the
+    files, the machine's name does not.
     """
-    made = {"date": datetime.now(UTC).date().isoformat(), "kernel": probe()["kernel"].value.split("-")[0]}
+    release = kernel_version()
+    paths = _runs(directory, {"date": datetime.now(UTC).date().isoformat(), "kernel": release})
+    return [*paths, *(demo.record(directory, release) for demo in DEMOS.values()), manifest.write(directory)]
+
+
+def _runs(directory: Path, made: dict[str, str]) -> list[Path]:
+    """Run each of RECORDINGS, and keep its trace with what `made` it."""
     paths = []
     for name, knobs in RECORDINGS.items():
         with Machine(**knobs) as machine:
@@ -35,5 +42,5 @@ def record(directory: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    for path in (memory.record(Path(sys.argv[1])), *record(Path(sys.argv[1]))):
+    for path in record(Path(sys.argv[1])):
         print(path)  # noqa: T201

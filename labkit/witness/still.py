@@ -1,7 +1,8 @@
 """What a prediction runs on in place of hardware: a clock that stands still, tags without end, a driver that keeps."""
 
 import errno
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from labkit.hardware.clock import Clock, Steps
@@ -82,6 +83,16 @@ class KeptQueue(RequestQueue):
         """Remember `bio`, and treat it as any queue does."""
         self.bios.append(bio)
         return super().submit_bio(bio, plug)
+
+    def insert(self, rqs: Sequence[Request]) -> None:
+        """Let a scheduler take `rqs`, and issue what it gives back: whoever unplugs runs the queue himself (R16)."""
+        jobs = cast("Instant", self.env).jobs
+        before = len(jobs)
+        super().insert(rqs)
+        if self.sched is not None:
+            mine, jobs[before:] = jobs[before:], []
+            for work in mine:
+                deque(work, 0)
 
 
 _SECTOR_MASK = 511

@@ -159,3 +159,11 @@ def test_a_capture_with_anything_in_it_is_predicted_or_refused(data, captured):
     with contextlib.suppress(LabkitError):
         capture = Capture.of(row)
         residual(capture, predict(capture))
+
+
+def test_what_cannot_be_saved_leaves_nothing_and_what_was_there(captured, tmp_path):
+    place = tmp_path / "x.json"
+    place.mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        Capture.of(captured("01")).save(place)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]

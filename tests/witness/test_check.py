@@ -6,7 +6,7 @@ import pytest
 
 from labkit.errors import BadInput
 from labkit.witness.capture import Capture
-from labkit.witness.check import residual, result_of
+from labkit.witness.check import parts, residual, result_of
 from labkit.witness.predict import predict
 
 PAGE = "one-page-sixteen-times"
@@ -47,8 +47,34 @@ def test_a_bio_that_nobody_predicted_is_a_line(captured):
 
 
 def test_a_bio_that_was_not_recorded_is_a_line(captured):
-    (line,) = lines(captured("01"), bios=[])
+    (line,) = lines(captured("01"), bios=[], events=None)
     assert line.endswith("recorded nothing")
+
+
+def test_without_vectors_bios_are_compared_by_what_their_tracepoint_told(captured):
+    row = captured("05")
+    assert lines(row, bios=[]) == lines(row, bios=None) == []
+    first = next(event for event in row["events"] if event["event"] == "block:block_bio_queue")
+    first["nr_sector"] -= 1
+    found = lines(row, bios=[])
+    assert [line.partition(":")[2][:8] for line in found] == [" bios[0]", " events["]
+
+
+def test_what_is_somebody_elses_is_not_compared(captured):
+    row = captured("01")
+    row["events"] += [event | {"by": "foreign", "sector": 99} for event in row["events"] if "sector" in event]
+    assert lines(row) == []
+    assert lines(row | {"events": [event | {"by": "other"} for event in row["events"]]})
+
+
+def test_every_part_that_was_recorded_has_its_lines(captured):
+    row = captured("05")
+    capture = Capture.of(row | {"result": [1]})
+    found = parts(capture, predict(capture))
+    assert list(found) == ["result", "bios", "splits", "requests", "events"]
+    assert [name for name, each in found.items() if each] == ["result"]
+    starved = Capture.of(captured("37"))
+    assert "events" not in parts(starved, predict(starved))
 
 
 def test_of_many_lines_the_first_are_told(captured):
@@ -104,3 +130,27 @@ def test_an_errno_is_spelled_as_its_format_does(captured):
     text, number = (Capture.of(captured(name)) for name in ("03", "022"))
     assert result_of(text, predict(text)) == ["-EINVAL"]
     assert result_of(number, predict(number)) == [-22]
+
+
+def test_on_a_file_a_ring_may_merge_otherwise_and_send_again(captured):
+    row = captured("46")
+    row |= {"device": row["device"] | {"path": "iomap"}, "extents": [[0, 0, 1 << 28, ["LAST"]]], "bios": []}
+    capture = Capture.of(row)
+    found = predict(capture)
+    assert (found.ordered, found.merges) == (False, False)
+    issue = next(event for event in row["events"] if event["event"].endswith("rq_issue"))
+    parted = [issue | {"nr_sector": 200}, issue | {"sector": issue["sector"] + 200, "nr_sector": 56}]
+    again = [event for event in row["events"] if event["event"].endswith("bio_queue")][:3]
+    events = [event for event in row["events"] if event is not issue] + parted + again
+    assert lines(row, events=events) == []
+    (line,) = lines(row, events=[event for event in events if event is not parted[1]])
+    assert ": requests[0]: predicted 0+256, recorded 0+200" in line
+
+
+def test_a_bio_that_was_recorded_in_part_is_known_by_its_sector_where_bios_have_no_order(captured):
+    row = captured("46-uring-batch-32")
+    row["limits"] |= {"scheduler": "none [mq-deadline]"}
+    row["bios"].reverse()
+    row["bios"][0] |= {"bvecs": [], "bvecs_truncated": True}
+    assert not predict(Capture.of(row)).ordered
+    assert lines(row) == []

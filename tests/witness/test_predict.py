@@ -128,3 +128,10 @@ def test_a_predictor_goes_on_after_an_io_that_was_refused(captured):
     with pytest.raises(BadInput):
         predictor.predict(unknown.io)
     assert predictor.predict(capture.io) == predict(capture)
+
+
+def test_who_unplugs_runs_the_queue_so_that_nothing_waits_for_the_next_entry_under_a_scheduler(captured):
+    row = captured("46-uring-batch-32")
+    row |= {"io": row["io"][:2], "batch": 2}
+    row["limits"] |= {"scheduler": "none [mq-deadline]"}
+    assert predict(Capture.of(row)).requests == [[0, 8], [8, 8]]

@@ -1,18 +1,26 @@
 import socket
+import tomllib
 
 import pytest
 
 from labkit.trace.events import LoRwAio, SysExit
 from labkit.trace.store import load
+from labkit.witness.demos import DEMOS
+from labkit.witness.manifest import NAME
 from labkit.witness.record import RECORDINGS, record
 
 pytestmark = pytest.mark.host
 
 
-def test_a_recording_is_a_measured_run_that_says_when_and_on_which_kernel(tmp_path):
-    (path,) = record(tmp_path)
-    trace = load(path)
-    assert path.name == "first-io-loop.json.gz"
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """All that there is to record, recorded."""
+    directory = tmp_path_factory.mktemp("recorded")
+    return directory, record(directory)
+
+
+def test_a_recording_is_a_measured_run_that_says_when_and_on_which_kernel(recorded):
+    trace = load(recorded[0] / "first-io-loop.json.gz")
     assert trace.of(SysExit)[0].ret == 65536
     assert trace.of(LoRwAio)
     assert trace.meta["device"]["clock"] == "measured"
@@ -20,6 +28,15 @@ def test_a_recording_is_a_measured_run_that_says_when_and_on_which_kernel(tmp_pa
     assert set(RECORDINGS) == {"first-io-loop"}
 
 
-def test_the_name_of_the_machine_is_not_in_it(tmp_path):
-    (path,) = record(tmp_path)
-    assert f'"{socket.gethostname()}"' not in str(load(path).meta)
+def test_every_demonstration_is_recorded_and_the_manifest_tells_of_it(recorded):
+    directory, paths = recorded
+    assert [path.name for path in paths] == ["first-io-loop.json.gz", *(f"{name}.json" for name in DEMOS), NAME]
+    told = tomllib.loads((directory / NAME).read_text())
+    assert set(told) == {path.name for path in paths} - {NAME}
+    assert all(demo.replay(directory).agree for demo in DEMOS.values())
+
+
+def test_the_name_of_the_machine_is_not_in_it(recorded):
+    directory, paths = recorded
+    assert f'"{socket.gethostname()}"' not in str(load(directory / "first-io-loop.json.gz").meta)
+    assert not [path for path in paths[1:] if f'"{socket.gethostname()}"' in path.read_text()]
