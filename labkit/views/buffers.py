@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from math import log2
 from typing import NamedTuple
 
-from labkit.trace.events import Mmap, Munmap, SysEnter
+from labkit.trace.events import IoUringSubmitReq, Mmap, Munmap, SysEnter
 from labkit.trace.trace import Trace
 from labkit.units import PAGE_SIZE, human_bytes
 from labkit.views.fold import Place
@@ -42,7 +42,7 @@ def height(nbytes: int) -> float:
 def buffers(trace: Trace, ios: Sequence[Io], edges: tuple[float, float, float, float]) -> Buffers:
     """Return the column within `edges` (left, top, right, bottom)."""
     left, top, right, bottom = edges
-    vmas = _vmas(trace, runs(sorted((io.buf, io.nbytes) for io in ios if io.nbytes)))
+    vmas = _vmas(trace, runs(sorted(_asked(trace, ios))))
     fixed = sum(_GAP + (_HEAD + 2 * _PAD if vma.touched else _CLOSED) for vma in vmas)
     total = sum(n for vma in vmas for _, n in vma.touched)
     room = min(height(total), bottom - top - fixed) if total else 0
@@ -58,6 +58,13 @@ def buffers(trace: Trace, ios: Sequence[Io], edges: tuple[float, float, float, f
         out.runs.extend(asked)
         y += tall + _GAP
     return out
+
+
+def _asked(trace: Trace, ios: Sequence[Io]) -> Iterable[Place]:
+    """Yield the memory of each IO: piece by piece, where it is in several."""
+    iovs = {rec.io: rec.iov for rec in trace.records if isinstance(rec, SysEnter | IoUringSubmitReq)}
+    for io in ios:
+        yield from (place for place in iovs.get(io.io) or ((io.buf, io.nbytes),) if place[1])
 
 
 def _words(vma: _Vma, left: float, right: float, y: float) -> Iterable[Text]:

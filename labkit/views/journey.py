@@ -4,9 +4,10 @@ Time is the index of a record in its trace; what never happens has the index NEV
 fractions of an index, the data holds none.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from labkit.scatter.payload import cut
@@ -130,8 +131,8 @@ class _Reader:
     stale: list[int] = field(default_factory=list)
     pinned: dict[int, int] = field(default_factory=dict)
     """Bytes pinned so far, by IO."""
-    vectored: set[int] = field(default_factory=set)
-    """IOs whose buffer is in several pieces."""
+    vectored: dict[int, Ranges] = field(default_factory=dict)
+    """The pieces (user address, bytes) of each IO whose buffer is in several."""
 
     def read(self, at: int, rec: object) -> None:
         match rec:
@@ -163,7 +164,7 @@ class _Reader:
             case SysEnter() | IoUringSubmitReq():
                 name = rec.name if isinstance(rec, SysEnter) else f"io_uring_{rec.opcode.lower()}"
                 self.ios[rec.io] = Io(rec.io, name, rec.buf, rec.nbytes, rec.pos, at)
-                self.vectored |= {rec.io} if rec.iov else set()
+                self.vectored |= {rec.io: rec.iov} if rec.iov else {}
             case SysExit() | IoUringComplete() if rec.io in self.ios:
                 ret = rec.ret if isinstance(rec, SysExit) else rec.res
                 self.ios[rec.io] = self.ios[rec.io]._replace(exit=at, ret=ret)
@@ -202,7 +203,12 @@ class _Reader:
 
     def _pin(self, at: int, rec: GupPin) -> None:
         start, va, out = self._start(rec), rec.addr, []
+        pieces = self.vectored.get(rec.io, ())
+        ends = list(accumulate(n for _, n in pieces))
         for pa, nbytes in rec.ranges:
+            piece = bisect_right(ends, start)
+            if piece < len(ends):
+                va = sum(pieces[piece]) - ends[piece] + start
             out.append(Pinned(rec.io, start, va, pa, nbytes, rec.policy, at))
             start, va = start + nbytes, va + nbytes
         self.pins[rec.token], self.pinned[rec.io] = out, start

@@ -181,10 +181,23 @@ def _device(trip: Journey, rows: Sequence[Edges]) -> Iterator[Span]:
 
 
 def _calls(trip: Journey, rows: Sequence[Edges]) -> Iterator[Span]:
-    top, bottom = rows[0]
-    for io in trip.ios:
-        if io.exit != NEVER:
-            yield Span(0, top + 3, bottom - 3, io.enter, io.exit, f"{io.name} {human_bytes(io.nbytes)}", GREY, io.io)
+    """Yield a bar for each call that ended; those that were under way together share the row, and have no words."""
+    ios = [io for io in trip.ios if io.exit != NEVER]
+    lines: list[int] = []
+    mine = [_line(lines, io.enter, io.exit) for io in ios]
+    top, bottom = rows[0][0] + 3, rows[0][1] - 3
+    tall = (bottom - top) / max(len(lines), 1)
+    for io, line in zip(ios, mine, strict=True):
+        label = f"{io.name} {human_bytes(io.nbytes)}" if len(lines) == 1 else ""
+        y = top + tall * line
+        yield Span(0, y, y + tall, io.enter, io.exit, label, GREY, io.io)
+
+
+def _line(lines: list[int], begin: int, end: int) -> int:
+    """Return the first of `lines` that is free from `begin` on, a new one if none is; it is taken until `end`."""
+    line = next((i for i, until in enumerate(lines) if until <= begin), len(lines))
+    lines[line : line + 1] = [end]
+    return line
 
 
 def _join(spans: Sequence[Span]) -> list[Span]:

@@ -55,13 +55,18 @@ class Memory:
 
 
 def memory(trace: Trace, trip: Journey | None = None) -> Memory:
-    """Return the picture of `trace`, of at most MOST_SHAPES moving shapes; `trip` is its journey, if that is known."""
+    """Return the picture of `trace`, of at most MOST_SHAPES moving shapes; `trip` is its journey, if that is known.
+
+    Each IO keeps a unit of its own: of very many IOs the shapes are more.
+    """
     trip = trip or journey(trace)
     plan = lay(trace, trip, MOST_SHAPES)
     moving = _moving(trace, plan)
     while (shapes := _count(moving)) > MOST_SHAPES:
-        plan = lay(trace, trip, min(len(plan.units) - 1, len(plan.units) * MOST_SHAPES // shapes))
-        moving = _moving(trace, plan)
+        folded = lay(trace, trip, min(len(plan.units) - 1, len(plan.units) * MOST_SHAPES // shapes))
+        if len(folded.units) >= len(plan.units):
+            break
+        plan, moving = folded, _moving(trace, folded)
     return Memory(
         columns([*headings(trace, plan), *addresses(plan), *plan.user.texts], Text),
         columns([*cards(plan), *plan.user.cards], Card),

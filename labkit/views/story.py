@@ -22,6 +22,7 @@ from labkit.trace.events import (
     Record,
     SysEnter,
     SysExit,
+    ZapPtes,
 )
 from labkit.trace.trace import Trace
 from labkit.units import PAGE_SIZE, SECTOR_SHIFT, human_bytes
@@ -55,16 +56,24 @@ def _line(trace: Trace, rec: Record, *, new: bool) -> Line:
         verb = "get" if isinstance(rec, GupPin) else "put"
         today = "pin_user_pages_fast" if isinstance(rec, GupPin) else "unpin_user_pages"
         does = f"{verb}_user_phyrs" if new else today
-    return Line(rec.t, layer, tell(rec), does, _origin(trace, rec, new=new))
+    why = _inferred(trace, rec)
+    text = f"{_FOUND.get(type(rec), tell)(rec)} Known {why}." if why else tell(rec)
+    return Line(rec.t, layer, text, does, _origin(trace, rec, new=new))
+
+
+def _inferred(trace: Trace, rec: Record) -> str:
+    """Return where a record is known from that no event stands behind, in the trace of a real kernel; else nothing."""
+    told = trace.meta.get("inferred")
+    return str(told.get(type(rec).__name__, "")) if isinstance(told, dict) else ""
 
 
 def _origin(trace: Trace, rec: Record, *, new: bool) -> str:
     """Return 'upstream 6.18', 'proposed ...' or 'ours', as the trace says, else as the record's nature says."""
     said = trace.meta.get("origin")
     told = said if isinstance(said, dict) else {}
-    upstream = f"upstream {trace.meta.get('kernel', '')}".strip()
-    if isinstance(rec, (*OURS, *OURS_DEV)):
-        return "ours"
+    upstream = str(told.get("records") or f"upstream {trace.meta.get('kernel', '')}".strip())
+    if _inferred(trace, rec) or isinstance(rec, (*OURS, *OURS_DEV)):
+        return str(told.get("inferred", "inferred")) if _inferred(trace, rec) else "ours"
     if isinstance(rec, FolioEndIo) and rec.origin == "proposed":
         return rec.origin
     if isinstance(rec, DeviceStart | DeviceDma):
@@ -84,19 +93,21 @@ def _sectors(nr_sector: int) -> str:
     return human_bytes(nr_sector << SECTOR_SHIFT)
 
 
-def _alloc(rec: MmPageAlloc) -> str:
+def _alloc(rec: MmPageAlloc, brought: str = "from the buddy allocator and") -> str:
     each = human_bytes(PAGE_SIZE << rec.order)
     folios = sum(nbytes for _, nbytes in rec.ranges) // (PAGE_SIZE << rec.order)
     what = capital(count(folios, f"folio of {each}", f"folios of {each}"))
     verbs = ("comes", "is") if folios == 1 else ("come", "are")
+    came = f"{verbs[0]} {brought} " if brought else ""
     where = f"{address(rec.addr)}: {count(len(rec.ranges), 'physical range')}"
-    return f"{what} {verbs[0]} from the buddy allocator and {verbs[1]} mapped at {where}."
+    return f"{what} {came}{verbs[1]} mapped at {where}."
 
 
 def _enter(rec: SysEnter) -> str:
     way = "out of" if "write" in rec.name else "into"
     what = f"{human_bytes(rec.nbytes)} {way} its memory at {address(rec.buf)}"
-    return f"The task calls {rec.name}: {what}, from byte {rec.pos:,} of file {rec.fd}."
+    where = f"file {rec.fd}" if rec.fd >= 0 else "its file"
+    return f"The task calls {rec.name}: {what}, from byte {rec.pos:,} of {where}."
 
 
 def _exit(rec: SysExit) -> str:
@@ -170,3 +181,9 @@ _TELL: dict[type, tuple[str, str | Callable[[Any], str], Callable[[Any], str]]] 
     **TELL_IO,
 }
 """For each record type: the layer, the kernel's function, and the sentence."""
+_FOUND: dict[type, Callable[[Any], str]] = {
+    Mmap: lambda rec: f"The task has mapped {human_bytes(rec.len)} ({rec.name}, {rec.prot}) at {address(rec.addr)}.",
+    MmPageAlloc: lambda rec: _alloc(rec, ""),
+    ZapPtes: lambda rec: f"What maps {human_bytes(rec.len)} at {address(rec.addr)} is not told.",
+}
+"""The sentence, where it was found so, and nobody saw it come."""

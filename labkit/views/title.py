@@ -78,7 +78,10 @@ def _under(trace: Trace, trip: Journey) -> str:
 def _recorded(trace: Trace) -> list[str]:
     """Say so where the trace is a recording of a real run: when, and on which kernel."""
     made = trace.meta.get("recorded")
-    return [f"recorded on {made.get('date')}", f"Linux {made.get('kernel')}"] if isinstance(made, dict) else []
+    if not isinstance(made, dict):
+        return []
+    when = f"recorded on {made['date']}" if made.get("date") else "recorded"
+    return [when, f"Linux {made.get('kernel')}"]
 
 
 def _how(trip: Journey) -> str:

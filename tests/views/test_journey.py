@@ -103,3 +103,10 @@ def test_memory_of_the_page_cache_is_no_byte_of_the_callers_buffer():
 def test_a_request_that_nobody_saw_begin_breaks_nothing():
     trip = journey(Trace((BlockBioBackmerge(0, 1, 1, 9, 0, 8, 1), DmaMap(1, 1, 8, (), (), 0, 0, 0, 0))))
     assert [(com.rq, com.tag) for com in trip.commands] == [(9, NONE)]
+
+
+def test_each_piece_of_an_iovec_has_its_own_address():
+    iov = ((0x10_0200, 512), (0x10_2000, 1024), (0x30_0000, 512))
+    enter = SysEnter(0, 1, "preadv", 3, iov[0][0], 2048, 0, iov)
+    pin = GupPin(10, 1, 1, "page", iov[0][0], ((0x4200, 512), (0x9000, 1024), (0x7000, 512)), 3, 3, 3, 48)
+    assert [(pinned.va, pinned.nbytes) for pinned in journey(Trace((enter, pin))).phyrs] == list(iov)

@@ -113,3 +113,13 @@ def test_a_request_has_one_bar_in_the_device_however_many_bios_it_has(small):
     grown.insert(7, BlockBioBackmerge(360, 1, 1, 1, 32, 8, 1))
     served = [label for *_, label, _ in bars(lanes(Trace(tuple(grown)))) if label == "request 1"]
     assert served == ["request 1"]
+
+
+def test_calls_that_are_under_way_together_share_the_row_and_have_no_words(small):
+    enter, leave = small.records[2], small.records[16]
+    ios = [enter._replace(io=2, t=250), leave._replace(io=2, t=72_500), enter._replace(io=3, t=72_600)]
+    three = Trace((*small.records[:4], ios[0], *small.records[4:], ios[1], ios[2], leave._replace(io=3, t=72_700)))
+    spans = lanes(three).spans
+    calls = [at for at, label in enumerate(spans["label"]) if not label and spans["lane"][at] == 0]
+    edges = [(spans["top"][at], spans["bottom"][at], spans["io"][at]) for at in calls]
+    assert sorted(edges, key=lambda edge: edge[2]) == [(27, 35, 1), (35, 43, 2), (27, 35, 3)]

@@ -132,6 +132,14 @@ def test_whatever_the_size_of_the_io_the_shapes_are_bounded(traces, pages):
     assert sum(unit.nbytes for unit in picture.units) == pages * 4096
 
 
+def test_of_very_many_ios_each_keeps_a_unit():
+    with Machine(size="4 KiB", fragmentation=1, count=320) as machine:
+        machine.run()
+        page = memory(machine.trace)
+    assert len(page.units) == 320
+    assert page.shapes > MOST_SHAPES
+
+
 def test_hostile_strings_pass_as_they_are_and_short(traces):
     texts = memory(traces.HOSTILE).texts["text"]
     assert "<img src=x o" in texts

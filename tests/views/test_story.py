@@ -137,3 +137,17 @@ def test_what_happens_to_memory_is_told_with_its_function(rec, text, function):
     (line,) = story(Trace((rec,), meta={"kernel": "6.18"}))
     assert (line.text, line.function) == (text, function)
     assert line.origin == ("upstream 6.18" if function else "ours")
+
+
+def test_what_a_trace_infers_says_from_where_and_is_not_called_seen(small):
+    meta = {"inferred": {"MmPageAlloc": "from pagemap"}, "origin": {"records": "observed", "inferred": "inferred"}}
+    lines = story(Trace(small.records, small.memory, {**small.meta, **meta}))
+    assert lines[1].text == (
+        "Three folios of 4 KiB are mapped at 0x7f00_0000_0000: two physical ranges. Known from pagemap."
+    )
+    assert [lines[at].origin for at in (1, 2, 9)] == ["inferred", "observed", "observed"]
+
+
+def test_a_file_whose_number_is_not_known_has_none(small):
+    unknown = Trace((small.records[2]._replace(fd=-1),))
+    assert story(unknown)[0].text.endswith("from byte 4,096 of its file.")

@@ -36,6 +36,8 @@ def test_a_recording_is_said_to_be_one(small):
     trace = Trace(small.records, small.memory, {**small.meta, **made})
     assert told(trace).under.endswith("folios of 4 KiB. Recorded on 2026-11-22, Linux 6.18.44.")
     assert "ecorded" not in told(small).under
+    undated = Trace(small.records, small.memory, {**small.meta, "recorded": {"kernel": "7.3.4"}})
+    assert told(undated).under.endswith("Recorded, Linux 7.3.4.")
 
 
 def test_a_failure_is_told_in_the_words_of_the_layer_that_refused(traces):
