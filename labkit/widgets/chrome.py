@@ -5,6 +5,7 @@ Native buttons, a native slider and a native table: keyboard and screen reader w
 
 from html import escape
 
+from labkit.trace.events import MmFilemapAddToPageCache
 from labkit.trace.trace import Trace
 from labkit.views.journey import Journey
 from labkit.views.memory import Memory
@@ -34,7 +35,7 @@ def html(trace: Trace, trip: Journey, picture: Memory) -> str:
         f"{top}{_meters()}</div><div class=stage data-stage></div>"
         "<p class=now data-now role=status><b data-clock></b><i data-layer></i><span data-text></span>"
         "<code data-function></code><em data-origin class=origin></em></p>"
-        f"<div class=transport>{_buttons()}{_scrub()}{_choices()}{_legend(picture)}</div>"
+        f"<div class=transport>{_buttons()}{_scrub()}{_choices()}{_legend(trace, picture)}</div>"
         f"{_folded(picture)}{_table(len(trace))}"
     )
 
@@ -64,10 +65,12 @@ def _choices() -> str:
     )
 
 
-def _legend(picture: Memory) -> str:
-    """Return the kinds of memory that the map shows, and the pin."""
+def _legend(trace: Trace, picture: Memory) -> str:
+    """Return the kinds of memory that the map shows, and the pin; a trace may say what is where it tells of nothing."""
+    said = {"free": escape(str(trace.meta.get("elsewhere") or "free"))}
     seen = {name for name, _ in _KINDS[:1]} | {"pin", "anon"} | _kinds(picture)
-    keys = "".join(f'<li class="{name}">{words}</li>' for name, words in _KINDS if name in seen)
+    seen |= {"file"} if trace.of(MmFilemapAddToPageCache) else set()
+    keys = "".join(f'<li class="{name}">{said.get(name, words)}</li>' for name, words in _KINDS if name in seen)
     return f"<ul class=legend>{keys}</ul>"
 
 

@@ -4,7 +4,7 @@ import json
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Literal
+from typing import Any, Literal
 
 from labkit.trace.trace import Trace
 from labkit.views.journey import journey
@@ -17,13 +17,18 @@ Theme = Literal["auto", "light", "dark"]
 _PAGE = Template((Path(__file__).parent / "page.html").read_text("utf-8"))
 
 
-def standalone(trace: Trace, theme: Theme = "auto") -> str:
-    """Return an HTML page that shows `trace`; `auto` follows what the reader's system prefers."""
+def standalone(trace: Trace, theme: Theme = "auto", at: int | None = None) -> str:
+    """Return an HTML page that shows `trace` from `at` (ns) on; `auto` follows what the reader's system prefers."""
+    return page(trace, picture(trace, at), theme, "page.js")
+
+
+def page(trace: Trace, shown: dict[str, Any], theme: Theme, *scripts: str) -> str:
+    """Return an HTML page of the picture `shown`, with `scripts` after the player's."""
     return _PAGE.substitute(
         theme=escape(theme),
         title=escape(title(trace, journey(trace)).head),
         style=style(),
-        picture=json.dumps(picture(trace), separators=(",", ":")).replace("<", "\\u003c"),
+        picture=json.dumps(shown, separators=(",", ":")).replace("<", "\\u003c"),
         bokehjs=bokehjs().replace("</script", "<\\/script"),
-        script=script("page.js"),
+        script=script(*scripts),
     )

@@ -1,6 +1,7 @@
 """A trace becomes one value that a browser can show: markup, a Bokeh document, and the player's columns."""
 
 import json
+from bisect import bisect_right
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -22,11 +23,16 @@ _HERE = Path(__file__).parent
 _SCRIPTS = ("mosaic.js", "stage.js", "player.js", "embed.js")
 
 
-def picture(trace: Trace) -> dict[str, Any]:
-    """Return the picture of `trace` as JSON values: `html`, `item` (Bokeh), `data` (the player's) and `palettes`."""
+def picture(trace: Trace, at: int | None = None) -> dict[str, Any]:
+    """Return the picture of `trace` as JSON values: `html`, `item` (Bokeh), `data` (the player's) and `palettes`.
+
+    It opens at `at` ns, or where the player finds the middle of things.
+    """
     trip = journey(trace)
     page, rows = memory(trace, trip), lanes(trace, trip)
     data = _told(player(trace, trip)) | _stage(trip, page, rows)
+    if at is not None:
+        data["poster"] = max(bisect_right(data["t"], at) - 1, 0)
     return {
         "html": html(trace, trip, page),
         "item": _document(page, rows, data["poster"]) if trace.records else None,

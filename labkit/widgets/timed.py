@@ -66,6 +66,8 @@ LOOKS: dict[str, Look] = {
     "fflag": Look("hue3", "hue3"),
     "fpointer": Look("hue6", "hue6"),
     "freserved": Look("free", "hair"),
+    "absent": Look("nopage", "nopage_line", "right_diagonal_line", "nopage_line"),
+    "folio": Look("card", "mid"),
     **{f"rq{i}": Look(f"hue{i}", "card", hatch, f"on{i}") for i, hatch in enumerate(_HATCHES)},
 }
 """How each role looks."""

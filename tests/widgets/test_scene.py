@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from labkit.views.steps import Step
-from labkit.widgets import extents, pins, requests, split, walk, zones
+from labkit.widgets import extents, frames, pins, requests, residual, sequence, split, walk, zones
 from labkit.widgets.scene import Scene, item, standalone
 from labkit.widgets.theme import DARK, LIGHT, contrast
 
@@ -20,6 +20,9 @@ MADE = {
     "extents": lambda: extents.Extents(extents.sample(), theme="dark"),
     "requests": lambda: requests.Requests(requests.sample(), theme="dark"),
     "split": lambda: split.Split(*split.sample(), theme="dark"),
+    "frames": lambda: frames.Frames(*frames.sample(), theme="dark"),
+    "sequence": lambda: sequence.Sequence(*sequence.sample(), theme="dark"),
+    "residual": lambda: residual.Residual(residual.sample(), theme="dark"),
 }
 
 
