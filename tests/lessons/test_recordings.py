@@ -4,7 +4,7 @@ import pytest
 
 from labkit.errors import NotAllowed
 from labkit.host import vvar
-from labkit.host.loopdev import LoopDevice
+from labkit.host.disk.loopdev import LoopDevice
 from labkit.lessons.recordings import kernel_or_recorded, real_or_recorded
 from labkit.trace.events import SysExit
 from labkit.witness.record import RECORDINGS
