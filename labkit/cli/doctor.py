@@ -7,18 +7,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from labkit.host.loopdev import sweep
+from labkit.host.disk.loopdev import sweep
 from labkit.host.probe import Finding, Report, probe
 
 
 def doctor(json: bool) -> int:
-    """Remove what killed runs left, print what this machine allows, as a table or as `json`, and return 0.
+    """Take back what killed runs left, print what this machine allows, as a table or as `json`, and return 0.
 
-    With `json` stdout is one object, and the lines about what was removed go to stderr.
+    With `json` stdout is one object, and the lines about what was taken back go to stderr.
     """
     notes = Console(stderr=json, soft_wrap=True, highlight=False, markup=False)
     for line in sweep():
-        notes.print(f"removed a leftover: {line}")
+        notes.print(f"left by a killed run: {line}")
     report = probe()
     if json:
         Console(soft_wrap=True, highlight=False, markup=False).print(_as_json(report))

@@ -1,5 +1,6 @@
 """The command line: options become a scenario, and a command does the work."""
 
+import errno
 import signal
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import typer
 from labkit.cli.doctor import doctor as show_doctor
 from labkit.cli.knobs import ONE_IO, with_knobs
 from labkit.cli.refusal import EXIT_BAD_INPUT, refuse, say
-from labkit.errors import LabkitError
+from labkit.errors import LabkitError, errno_name
 from labkit.scenario import Scenario
 
 app = typer.Typer(
@@ -33,15 +34,24 @@ def run(
     wanted: Wanted,
     *,
     save: Annotated[Path | None, typer.Option(help="Keep the trace: FILE.json or FILE.json.gz.")] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="The IO of this capture, on its memory and limits, beside what was seen.")
+    ] = None,
     json: Json = False,
     resident: Annotated[
         bool, typer.Option("--resident", help="With --json: what this process holds in memory.")
     ] = False,
 ) -> None:
     """Do one IO on a machine of your making, and tell its story."""
-    from labkit.cli.run import run_scenario  # noqa: PLC0415 - the engine is loaded when it is needed
+    from labkit.cli.like import run_like  # noqa: PLC0415 - the engine is loaded when it is needed
+    from labkit.cli.run import run_scenario  # noqa: PLC0415 - the same
 
-    _leave(lambda: run_scenario(wanted(), save=save, json=json, memory=resident), json=json)
+    def work() -> int:
+        if like is not None:
+            return run_like(like, wanted(), save=save, json=json)
+        return run_scenario(wanted(), save=save, json=json, memory=resident)
+
+    _leave(work, json=json)
 
 
 @app.command(epilog="Example: labkit compare --size 16MiB --fragmentation 0.8 --systems page,phyr")
@@ -73,18 +83,95 @@ def predict(
     _leave(lambda: predict_captures(captures, json=json, check=check), json=json)
 
 
+@app.command(epilog="Example: labkit capture --size 1MiB --buffer 4KiB-shuffled --check -o one.json")
+def capture(
+    *,
+    op: Annotated[str, typer.Option(help="read or write.")] = "read",
+    size: Annotated[str, typer.Option(help="Bytes, such as 1MiB.")] = "64KiB",
+    offset: Annotated[str, typer.Option(help="Byte of the device, or of the file.")] = "0",
+    buffer: Annotated[str, typer.Option(help="What the memory is made of; every kind in turns where --count.")] = "",
+    api: Annotated[str, typer.Option(help="pread, preadv, io_uring or io_uring-fixed.")] = "",
+    fs: Annotated[str, typer.Option(help="raw, ext4 or xfs: the device itself, or a file on it.")] = "raw",
+    count: Annotated[int, typer.Option(help="How many random IOs, instead of the one that is described.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the random IOs, and of the file's extents.")] = 1,
+    sector_size: Annotated[int, typer.Option(help="Logical block; 512 and 4096 in turns where --count.")] = 0,
+    max_sectors_kb: Annotated[int, typer.Option(help="Limit of one request; 0 for the device's own.")] = 0,
+    nomerges: Annotated[int, typer.Option(help="0, 1 or 2, as in sysfs.")] = 0,
+    bios: Annotated[bool, typer.Option("--bios", help="See the vectors of each bio, by BPF.")] = False,
+    tmpfs: Annotated[bool, typer.Option("--tmpfs", help="Back the device by memory.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Predict, compare; exit 1 if it differs.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="FILE.json or FILE.json.gz; a directory where --count.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Do real IO on a loop device of labkit's own, and write down what this kernel makes of it (needs root)."""
+    from labkit.cli.capture import Wish, capture_io  # noqa: PLC0415 - the same
+
+    wish = Wish(op, size, offset, buffer, api, fs, count, seed, sector_size, max_sectors_kb, nomerges, bios, tmpfs)
+    _leave(lambda: capture_io(wish, out=out, check=check, json=json), json=json)
+
+
+@app.command(epilog="Example: labkit demo registered-pins fork-copies")
+def demo(
+    names: Annotated[list[str] | None, typer.Argument(help="Which; all of them where none is named.")] = None,
+    *,
+    listed: Annotated[bool, typer.Option("--list", help="Only say what there is, and how safe it is.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what the real kernel does: asked now, or from a recording where it may not be asked."""
+    from labkit.cli.demo import show_demos  # noqa: PLC0415 - the same
+
+    _leave(lambda: show_demos(names or [], json=json, listed=listed), json=json)
+
+
 @app.command(epilog="Example: labkit export -o io.html --system page --size 256KiB --fragmentation 1")
 @with_knobs("count", "hazard", "at", "check", "faults")
 def export(
     wanted: Wanted,
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The page to write: FILE.html.")],
-    trace: Annotated[Path | None, typer.Option(help="A trace kept by run --save, instead of a new run.")] = None,
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="FILE.html, .json (Perfetto), .blkparse, .csv, .parquet, .png or .svg."),
+    ],
+    trace: Annotated[
+        Path | None, typer.Option(help="A trace kept by run --save, or a capture, instead of a new run.")
+    ] = None,
+    at: Annotated[int | None, typer.Option(help="The cursor, ns; a figure is else of when most is in flight.")] = None,
 ) -> None:
-    """Write the Explorer of a run as a page that works from a file, with no network."""
-    from labkit.cli.run import export_page  # noqa: PLC0415 - the same
+    """Write a run as a page that works from a file, as a timeline, as text, as a table or as a figure."""
+    from labkit.cli.export import export as write_export  # noqa: PLC0415 - the same
 
-    _leave(lambda: export_page(out, trace, None if trace else wanted()))
+    _leave(lambda: write_export(out, trace, None if trace else wanted(), at))
+
+
+@app.command(epilog="Example: labkit link --size 64KiB --system page --t 90000")
+@with_knobs()
+def link(
+    wanted: Wanted,
+    *,
+    t: Annotated[int | None, typer.Option("--t", help="The cursor, ns.")] = None,
+    select: Annotated[list[int] | None, typer.Option(help="A phyr that is selected; may be repeated.")] = None,
+) -> None:
+    """Print a scenario as one line of text, for others to open."""
+    from labkit.cli.link import print_link  # noqa: PLC0415 - the same
+
+    _leave(lambda: print_link(wanted(), t, select or []))
+
+
+@app.command("open", epilog="Example: labkit open labkit:1:eNqrrgUAAXUA-Q -o run.html")
+def open_(
+    text: Annotated[str, typer.Argument(metavar="LINK", help="A line that labkit link, or a notebook, printed.")],
+    *,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write it at its cursor, as export does, and tell nothing.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run the scenario of a link, and tell its story."""
+    from labkit.cli.link import open_link  # noqa: PLC0415 - the same
+
+    _leave(lambda: open_link(text, out, json=json), json=json)
 
 
 @app.command(epilog="Example: labkit load --device nvme --jobs 4 --depth 8 --read 0.7 --json")
@@ -119,7 +206,9 @@ def load(
 @app.command(epilog="Example: labkit bench --device loop --rounds 4 --json")
 def bench(
     *,
-    device: Annotated[str, typer.Option(help="simulated, loop (a real one against fio, as root), or all.")] = "all",
+    device: Annotated[
+        str, typer.Option(help="simulated, loop (a real one against fio, as root), kernel (as root), or all.")
+    ] = "all",
     rounds: Annotated[int, typer.Option(help="How often each pair is measured in turn; the median counts.")] = 5,
     seconds: Annotated[int, typer.Option(help="How long each run on the loop device takes.")] = 2,
     json: Json = False,
@@ -140,13 +229,25 @@ def main() -> None:
     """Run the command line, and leave with its exit code."""
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except typer.TyperException as bad:  # an unknown option, a missing value
         if str(bad):  # it is empty where no command was given, and the help has been shown
             say(f"labkit: {str(bad).rstrip('.')}; see labkit --help (-EINVAL)")
         code = EXIT_BAD_INPUT
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
+    except OSError as bad:
+        code = _unheard(bad)
     sys.exit(code or 0)
+
+
+def _unheard(bad: OSError) -> int:
+    """Return the code for output that nobody takes: a full disk, a pipe whose reader has left. Raises any other."""
+    if bad.filename is not None or bad.errno not in {errno.ENOSPC, errno.EPIPE, errno.EIO}:
+        raise bad
+    sys.stdout = None  # so that nobody tries to flush it at the exit
+    say(f"labkit: standard output cannot be written: {bad.strerror} ({errno_name(bad.errno)})")
+    return EXIT_BAD_INPUT
 
 
 def _leave(work: Callable[[], int], *, json: bool = False) -> None:

@@ -83,7 +83,7 @@ def _summary(told: dict[str, Any]) -> str:
 def _row(capture: Capture, found: Prediction) -> dict[str, Any]:
     """Return one prediction for JSON."""
     row: dict[str, Any] = {"result": result_of(capture, found), "bios": found.bios, "splits": found.splits}
-    row |= {"requests": found.requests, "events": found.events, "ordered": found.ordered}
+    row |= {"requests": found.requests, "events": found.events, "ordered": found.ordered, "merges": found.merges}
     row |= {"kernel": found.kernel, "proven": found.proven}
     if found.nvme is not None:
         row["nvme"] = [dict(zip(("slba", "bytes", "encoding", "addrs"), each, strict=False)) for each in found.nvme]
@@ -104,7 +104,9 @@ def _tell(capture: Capture, found: Prediction) -> Iterator[str]:
         yield from _part("commands", [_command(*each[:4]) for each in found.nvme])
     yield from _part("events", [" ".join(map(str, event)) for event in found.events])
     if not found.ordered:
-        yield "  the order of requests and events is not certain (R15, R16)"
+        yield "  the order of requests and events is not certain (R15, R16)" + ", nor what merges (R18)" * (
+            not found.merges
+        )
 
 
 def _ios(capture: Capture) -> str:

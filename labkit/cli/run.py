@@ -1,4 +1,4 @@
-"""`labkit run` and `labkit export`: one machine, one IO, told or drawn."""
+"""`labkit run`: one machine, one IO, told."""
 
 import errno
 import json as json_module
@@ -12,10 +12,9 @@ from rich.console import Console
 from labkit.cli.refusal import EXIT_FAILED, refuse
 from labkit.cli.story import tell
 from labkit.errors import BadInput
-from labkit.host.resident import resident
+from labkit.host.memory.resident import resident
 from labkit.machine import Machine
 from labkit.scenario import Scenario
-from labkit.trace.store import load
 from labkit.trace.store import save as save_trace
 from labkit.units import human_bytes
 
@@ -59,22 +58,6 @@ def _tell_trial(report: dict[str, Any]) -> None:
         console.print("– nobody was put to the test: the hazard never came")
     if report.get("survived"):
         console.print("✓ survived: no invariant was broken")
-
-
-def export_page(out: Path, trace: Path | None, scenario: Scenario | None) -> int:
-    """Draw the trace in file `trace`, or a run of `scenario`, into the page `out`; return the exit code."""
-    from labkit.cli.export import write_page  # noqa: PLC0415 - Bokeh takes a second to load
-
-    if out.suffix != ".html":
-        raise BadInput("export", f"out={str(out)!r}", "does not end in .html", errno.EINVAL)
-    if trace is not None:
-        story = load(trace)
-    else:
-        with Machine(scenario) as machine:
-            machine.run()
-            story = machine.trace
-    _write(out, lambda: write_page(story, out))
-    return 0
 
 
 def _write(path: Path, write: Callable[[], None]) -> None:

@@ -65,7 +65,7 @@ def test_this_machine_gives_a_report_in_both_forms(capsys):
 
 def test_a_leftover_is_removed_and_said(leftover, capsys):
     doctor(json=False)
-    assert f"removed a leftover: {leftover}\n" in capsys.readouterr().out
+    assert f"left by a killed run: {leftover}\n" in capsys.readouterr().out
     assert not leftover.exists()
     doctor(json=False)
     assert str(leftover) not in capsys.readouterr().out
@@ -74,6 +74,6 @@ def test_a_leftover_is_removed_and_said(leftover, capsys):
 def test_with_json_the_leftover_is_said_on_stderr(leftover, capsys):
     doctor(json=True)
     out, err = capsys.readouterr()
-    assert err == f"removed a leftover: {leftover}\n"
+    assert err == f"left by a killed run: {leftover}\n"
     assert set(json.loads(out)) == {"ok", "findings"}
     assert not leftover.exists()

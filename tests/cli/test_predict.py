@@ -72,7 +72,7 @@ def test_json_is_one_object_by_id():
         "result": [4096], "bios": [[0, [[0x279F53000, 4096]]]], "splits": [], "requests": [[0, 8]],
         "events": [["block_bio_queue", 0, 8], ["block_getrq", 0, 8], ["block_plug"], ["block_unplug", 1],
                    ["block_rq_issue", 0, 8]],
-        "ordered": True, "kernel": "6.18", "proven": True,
+        "ordered": True, "merges": True, "kernel": "6.18", "proven": True,
     }  # fmt: skip
     assert [row["result"] for row in told.values()] == [[4096], ["-EINVAL"], [-22]]
 

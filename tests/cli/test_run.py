@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.host import loop_ioctl
+from labkit.host.calls import loop_ioctl
 from labkit.scenario import KINDS
 from labkit.trace.store import load
 
@@ -134,7 +134,10 @@ def test_with_json_an_io_that_failed_is_a_whole_report():
     [
         ("frobnicate", "labkit: No such command 'frobnicate'; see labkit --help (-EINVAL)"),
         ("run --size", "labkit: Option '--size' requires an argument; see labkit --help (-EINVAL)"),
-        ("export -o page.pdf", "export: out='page.pdf' does not end in .html (-EINVAL)"),
+        (
+            "export -o page.pdf",
+            "export: out='page.pdf' does not end in one of .html .json .blkparse .csv .parquet .png .svg (-EINVAL)",
+        ),
         ("export", "labkit: Missing parameter: out; see labkit --help (-EINVAL)"),
     ],
 )
@@ -312,7 +315,7 @@ def test_an_ordinary_user_is_told_what_it_takes(place, form):
         capture_output=True, text=True, timeout=60, check=False, cwd="/",
     )  # fmt: skip
     assert done.returncode == 3
-    assert "or use --device nvme" in done.stderr
+    assert "or simulate one: labkit run --device nvme" in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stderr.endswith(("(-EACCES)\n", "(-EPERM)\n", "(-ENOENT)\n"))  # or no module: the remedy says so
     if form:
@@ -330,3 +333,14 @@ def test_a_gib_in_separate_pages_on_a_terabyte_is_read_in_little_memory():
     assert report["phyrs_total"] > 200_000
     if "resident" in report:  # the bytes themselves lie in the arenas, twice: in memory and on the medium
         assert report["resident"]["rest"] < 160 << 20
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this machine has no /dev/full")
+@pytest.mark.parametrize("command", [["run", "--json"], ["run"], ["doctor", "--json"], ["demo", "--list"]])
+def test_output_that_nobody_takes_is_a_sentence(command):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [LABKIT, *command], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == "labkit: standard output cannot be written: No space left on device (-ENOSPC)\n"

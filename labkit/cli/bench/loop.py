@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from labkit.cli.bench.ratio import Ratio, Tick
 from labkit.errors import NotAllowed
-from labkit.host import fio
-from labkit.host.arena import arena
-from labkit.host.fio import FioJob
-from labkit.host.loopdev import LoopDevice
-from labkit.host.pagemap import Pagemap
-from labkit.host.ring import Ring
+from labkit.host.calls import fio
+from labkit.host.calls.fio import FioJob
+from labkit.host.calls.ring import Ring
+from labkit.host.disk.loopdev import LoopDevice
+from labkit.host.memory.arena import arena
+from labkit.host.memory.pagemap import Pagemap
 from labkit.units import human_bytes
 
 DEVICE_BYTES = 256 << 20

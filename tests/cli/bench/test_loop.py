@@ -2,8 +2,8 @@ import pytest
 
 from labkit.cli.bench import loop
 from labkit.errors import NotAllowed
-from labkit.host import fio, loop_ioctl
-from labkit.host.fio import FioJob
+from labkit.host.calls import fio, loop_ioctl
+from labkit.host.calls.fio import FioJob
 from labkit.host.probe import probe
 
 
