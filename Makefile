@@ -27,6 +27,7 @@ lab: $(VENV)/ready
 
 test: $(VENV)/ready
 	@sh tests/browser/install-chromium.sh
+	@sh tests/host/install-mkfs.sh
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

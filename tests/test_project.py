@@ -129,7 +129,7 @@ def test_only_the_agreed_things_stand_at_the_top():
 def test_every_rule_that_the_code_names_is_told_in_data_and_none_besides():
     families = (
         "AHCI|BIO|BLK|BLKDMA|BUD|BUF|D|DIO|DMA|DMABUF|IOVA|ITER|LAND|LIM|LOOP|"
-        "MERGE|MISS|MM|MQ|NULL|NVME|P2P|PHYR|PMEM|PT|REG|SG|SPLIT|SWI|VIO"
+        "MERGE|MISS|MM|MQ|NULL|NVME|P2P|PHYR|PMEM|PT|REG|SG|SPLIT|SWI|TRACE|VIO"
     )
     pattern = re.compile(rf"\b(?:(?:{families})-\d+|R\d+)")
     text = "\n".join(path.read_text() for path in modules())

@@ -4,7 +4,21 @@ from functools import cache
 
 import pytest
 
-from labkit.widgets import depth, descriptors, extents, iova, pcie, pins, requests, split, walk, zones
+from labkit.widgets import (
+    depth,
+    descriptors,
+    extents,
+    frames,
+    iova,
+    pcie,
+    pins,
+    requests,
+    residual,
+    sequence,
+    split,
+    walk,
+    zones,
+)
 from labkit.widgets.scene import standalone
 
 pytestmark = pytest.mark.browser
@@ -21,8 +35,11 @@ SCENES = {
     "pcie": lambda: pcie.scene(pcie.sample(acs=True)),
     "descriptors": lambda: descriptors.scene(descriptors.sample()),
     "depth": lambda: depth.scene(depth.sample()),
+    "frames": lambda: frames.scene(*frames.sample()),
+    "sequence": lambda: sequence.scene(*sequence.sample()),
+    "residual": lambda: residual.scene(residual.sample()),
 }
-TIMED = ("extents", "requests", "split", "iova", "pcie", "descriptors", "depth")
+TIMED = ("extents", "requests", "split", "iova", "pcie", "descriptors", "depth", "frames", "sequence", "residual")
 ACTS = dict.fromkeys(TIMED, "timed.js")
 
 
@@ -230,3 +247,40 @@ def test_a_stale_mapping_is_drawn_from_its_unmap_to_the_flush(show):
         drawn.append(any(alpha == 1 and hatch == "right_diagonal_line" for alpha, hatch in alphas))
     assert drawn == [False, True, True, True]
     assert page.locator("[data-meter=stale]").inner_text() == "0"
+
+
+def test_pointing_at_frames_tells_their_run_and_a_click_lights_its_ribbon(show):
+    page = show("frames")
+    box = page.locator("[data-stage]").bounding_box()
+    factor = box["width"] / 1568
+    page.mouse.move(box["x"] + 200 * factor, box["y"] + 174 * factor)
+    assert page.locator("[data-tip]").inner_text().splitlines()[0] == "run 8 of 9"  # the lowest frames of all
+    page.mouse.click(box["x"] + 200 * factor, box["y"] + 174 * factor)
+    lit = [alpha for alpha in table(page, "bands", "alpha") if alpha == 0.7]
+    assert (at(page), len(lit)) == (7, 1)
+
+
+def test_a_bio_lights_every_ribbon_of_its_own(show):
+    page = show("frames")
+    page.locator("[data-scrub]").fill("9")
+    assert table(page, "bands", "alpha").count(0.55) == 5
+
+
+def test_the_list_of_events_follows_the_step(show):
+    page = show("sequence")
+    page.locator("[data-scrub]").fill("0")
+    marks = zip(table(page, "shapes", "alpha"), table(page, "shapes", "t1"), table(page, "shapes", "t4"), strict=True)
+    assert {(t1, t4) for alpha, t1, t4 in marks if alpha and t4 == t1 + 1} == {(0, 1)}
+
+
+def test_pointing_at_an_io_that_differs_tells_the_first_difference(show):
+    page = show("residual")
+    assert at(page) == 17
+    hot = page.evaluate(
+        "() => { const h = document.querySelector('.labkit').labkit.here.hot; "
+        "const i = h.tip.findIndex(t => t[0] === 'io-017'); return [h.left[i], h.top[i]]; }"
+    )
+    box = page.locator("[data-stage]").bounding_box()
+    factor = box["width"] / 1568
+    page.mouse.move(box["x"] + (hot[0] + 4) * factor, box["y"] + (hot[1] + 4) * factor)
+    assert page.locator("[data-tip]").inner_text().splitlines()[-1].startswith("bios[1]: predicted")
