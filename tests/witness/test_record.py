@@ -1,8 +1,10 @@
+import errno
 import socket
 import tomllib
 
 import pytest
 
+from labkit.errors import NotAllowed
 from labkit.trace.events import LoRwAio, SysExit
 from labkit.trace.store import load
 from labkit.witness.demos import DEMOS
@@ -16,7 +18,12 @@ pytestmark = pytest.mark.host
 def recorded(tmp_path_factory):
     """All that there is to record, recorded."""
     directory = tmp_path_factory.mktemp("recorded")
-    return directory, record(directory)
+    try:
+        return directory, record(directory)
+    except NotAllowed as no:
+        if no.errno != errno.EAGAIN:
+            raise
+        pytest.skip(f"the memory of this machine does not let it be shown just now: {no}")
 
 
 def test_a_recording_is_a_measured_run_that_says_when_and_on_which_kernel(recorded):
