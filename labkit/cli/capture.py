@@ -21,7 +21,7 @@ from labkit.scenario import parse_bytes
 from labkit.witness.asking import SETTLED, ask
 from labkit.witness.capture import Capture
 from labkit.witness.host_source import HostSource
-from labkit.witness.outcome import Fit, Outcome, Rates, fits, unproven
+from labkit.witness.outcome import Outcome, Rates, fits, unproven
 from labkit.witness.source import Asked, AskedIo
 
 APIS = ("pread", "preadv", "io_uring", "io_uring-fixed")
@@ -33,6 +33,11 @@ _KEPT = 400
 """Captures that are kept in memory: other kernels' rules are tried on those."""
 _OF_ONE = ("op", "size", "offset", "max_sectors_kb", "nomerges")
 """Options that describe the one IO."""
+_ALLOWED: dict[str, tuple[str | int, ...]] = {
+    "op": ("read", "write"), "buffer": ("", *KINDS), "api": ("", *APIS), "fs": ("raw", "ext4", "xfs"),
+    "sector_size": (0, 512, 1024, 2048, 4096), "nomerges": (0, 1, 2),
+}  # fmt: skip
+"""What each option may be; "" and 0 where nobody asks."""
 _FIGURES = ("sector", "nr_sector", "new_sector", "nr_rq", "error", "ret")
 _TOLD = 20
 """Events of one capture that are printed."""
@@ -85,33 +90,30 @@ def capture_io(wish: Wish, *, out: Path | None, check: bool, json: bool) -> int:
 
 def _check(wish: Wish, out: Path | None) -> None:
     """Raise BadInput for a wish that cannot be, before anything is made."""
-    wrong = {
-        f"op={wish.op!r}": wish.op not in {"read", "write"} and "is neither read nor write",
-        f"buffer={wish.buffer!r}": wish.buffer not in {"", *KINDS} and f"is none of {', '.join(KINDS)}",
-        f"api={wish.api!r}": wish.api not in {"", *APIS} and f"is none of {', '.join(APIS)}",
-        f"fs={wish.fs!r}": wish.fs not in {"raw", "ext4", "xfs"} and "is none of raw, ext4, xfs",
-        f"count={wish.count}": not 0 < wish.count <= _MOST and f"is no number from 1 to {_MOST}",
-        f"sector-size={wish.sector_size}": wish.sector_size not in {0, 512, 1024, 2048, 4096}
-        and "is none of 512, 1024, 2048, 4096",
-        f"nomerges={wish.nomerges}": wish.nomerges not in {0, 1, 2} and "is none of 0, 1, 2",
-        f"max-sectors-kb={wish.max_sectors_kb}": wish.max_sectors_kb < 0 and "is no number of KiB",
-        f"out={str(out)!r}": out is not None and wish.count == 1 and not _is_json(out)
-        and "ends neither in .json nor in .json.gz",
-    }  # fmt: skip
-    single = [] if wish.count == 1 else [name for name in _OF_ONE if getattr(wish, name) != getattr(Wish(), name)]
-    rules = list(wrong.items())
-    rules += [
-        (
-            f"{name.replace('_', '-')}={getattr(wish, name)}",
-            f"is for one IO, and count={wish.count} asks for random ones",
-        )
-        for name in single
-    ]
-    for what, rule in rules:
-        if rule:
-            raise BadInput("capture", what, rule, errno.EINVAL)
+    for what, rule in _misfits(wish):
+        raise BadInput("capture", what, rule, errno.EINVAL)
+    if out is not None and wish.count == 1 and not _is_json(out):
+        raise BadInput("capture", f"out={str(out)!r}", "ends neither in .json nor in .json.gz", errno.EINVAL)
     if out is not None and not out.parent.is_dir():
         raise BadInput("capture", str(out), "lies in a directory that is not there", errno.ENOENT)
+
+
+def _misfits(wish: Wish) -> Iterator[tuple[str, str]]:
+    """Yield what is none of what it may be, and what does not go together: (what, rule)."""
+    for name, allowed in _ALLOWED.items():
+        if (value := getattr(wish, name)) not in allowed:
+            yield (
+                f"{name.replace('_', '-')}={value!r}",
+                f"is none of {', '.join(str(word) for word in allowed if word != '')}",
+            )
+    if not 0 < wish.count <= _MOST:
+        yield f"count={wish.count}", f"is no number from 1 to {_MOST}"
+    if wish.max_sectors_kb < 0:
+        yield f"max-sectors-kb={wish.max_sectors_kb}", "is no number of KiB"
+    for name in _OF_ONE if wish.count > 1 else ():
+        if getattr(wish, name) != getattr(Wish(), name):
+            what = f"{name.replace('_', '-')}={getattr(wish, name)}"
+            yield what, f"is for one IO, and count={wish.count} asks for random ones"
 
 
 def _is_json(path: Path) -> bool:
@@ -194,8 +196,9 @@ def _print(captures: list[Capture], outcomes: list[Outcome], told: dict[str, Any
     if not outcomes:
         return
     console.print(_rates(told))
-    console.print(f"{told['exact']} of {told['count']} IOs exact; {told['starved']} without a certain order (R15, R16);"
-                  f" {told['foreign']} events of others' IO left aside")  # fmt: skip
+    loose = f"{told['starved']} without a certain order (R15, R16, R18)"
+    foreign = f"{told['foreign']} events of others' IO left aside"
+    console.print(f"{told['exact']} of {told['count']} IOs exact; {loose}; {foreign}")
     for each in islice((each for each in outcomes if not each.exact), 1):
         console.print(f"the first that differs: {each.api} of {each.size} B, {each.buffer} buffer, {each.limits}")
         for line in each.lines:
@@ -233,5 +236,4 @@ def _unproven(told: dict[str, Any]) -> Iterator[str]:
         for name, values in told["unproven"].items():
             yield f"  {name}: " + ", ".join(f"{kernel} {value}" for kernel, value in values.items())
     for fit in told.get("fits", ()):
-        row = Fit(**fit)
-        yield f"  by the rules of {row.kernel}: {row.exact} of {row.ios} exact"
+        yield f"  by the rules of {fit['kernel']}: {fit['exact']} of {fit['ios']} exact"

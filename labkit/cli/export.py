@@ -124,8 +124,3 @@ def _kept(path: Path) -> Trace:
     except (OSError, EOFError, zlib.error):
         captured = False
     return replayed(Capture.load(path)) if captured else load(path)
-
-
-def write_page(trace: Trace, out: Path) -> None:
-    """Write a stand-alone page of `trace` to `out`. Raises OSError."""
-    out.write_bytes(_page(trace, None))

@@ -16,8 +16,8 @@ PARTS = ("result", "bytes", "bios", "splits", "requests", "events")
 class Outcome(NamedTuple):
     """One IO, or a few of one submission: what was asked, and which parts of the prediction were exact.
 
-    `parts`: True where exact; without events, where their order is not certain (`ordered` False: R15, R16). `first`:
-    the first difference, "" for none. `lines`: all of them. `foreign`: events of somebody else's IO.
+    `parts`: True where exact; without events, where their order is not certain (`ordered` False: R15, R16, R18).
+    `first`: the first difference, "" for none. `lines`: all of them. `foreign`: events of somebody else's IO.
     """
 
     id: str
@@ -65,7 +65,7 @@ class Rates(NamedTuple):
     exact: int
     parts: dict[str, tuple[int, int]]
     starved: int
-    """IOs whose order is not certain, so that their events are not compared (R15, R16)."""
+    """IOs whose order is not certain, so that their events are not compared (R15, R16, R18)."""
     foreign: int
     """Events of somebody else's IO, which were told from ours."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from labkit.cli.export import write_page
+from labkit.cli.export import write
 from labkit.machine import Machine
 from labkit.trace.store import load
 from labkit.trace.trace import Trace
@@ -34,7 +34,7 @@ def main() -> None:
     trace = load(Path(sys.argv[2])) if len(sys.argv) > 2 else example()
     chromium = next(found for name in NAMES if (found := shutil.which(name)))
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        write_page(trace, Path(folder) / "page.html")
+        write(trace, Path(folder) / "page.html")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for scheme in ("light", "dark"):
             page = browser.new_page(viewport={"width": 1600, "height": 1000}, color_scheme=scheme)

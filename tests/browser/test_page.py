@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.cli.export import write_page
+from labkit.cli.export import write
 
 pytestmark = pytest.mark.browser
 
@@ -56,7 +56,7 @@ def show(chromium, tmp_path):
     context = chromium.new_context(viewport={"width": 1600, "height": 1000}, offline=True)
 
     def _show(trace):
-        write_page(trace, tmp_path / "page.html")
+        write(trace, tmp_path / "page.html")
         opened.append(Opened(context, tmp_path / "page.html"))
         return opened[-1]
 

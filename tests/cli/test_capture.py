@@ -39,12 +39,12 @@ def real():
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (("--op", "trim"), "op='trim' is neither read nor write"),
+        (("--op", "trim"), "op='trim' is none of read, write"),
         (("--buffer", "gold"), "buffer='gold' is none of 4KiB, "),
         (("--api", "aio"), "api='aio' is none of pread, preadv, io_uring, io_uring-fixed"),
         (("--fs", "btrfs"), "fs='btrfs' is none of raw, ext4, xfs"),
         (("--count", "0"), "count=0 is no number from 1 to 100000"),
-        (("--sector-size", "513"), "sector-size=513 is none of 512, 1024, 2048, 4096"),
+        (("--sector-size", "513"), "sector-size=513 is none of 0, 512, 1024, 2048, 4096"),
         (("--nomerges", "3"), "nomerges=3 is none of 0, 1, 2"),
         (("--max-sectors-kb", "-1"), "max-sectors-kb=-1 is no number of KiB"),
         (("-o", "capture.txt"), "ends neither in .json nor in .json.gz"),
